@@ -1,0 +1,113 @@
+"""Everything that Holdfast raises on purpose.
+
+    HoldfastError
+    ├── SettingError         a setting cannot be used
+    ├── BadRequest           a caller's request cannot be accepted; carries the HTTP status to answer
+    ├── QueueError           the queue could not do what was asked
+    │   ├── QueueUnavailable     not connected, or no answer in time
+    │   └── QueueRefused         JetStream answered with an error
+    ├── PeerError            an HTTP peer (function, callback receiver, provider) gave no usable answer
+    │   ├── ConnectFailed        no connection could be made: the request was not sent
+    │   ├── ConnectionLost       the connection ended early: the request may have been carried out
+    │   ├── AnswerTimedOut       no complete answer in time
+    │   ├── AnswerTooLarge       the answer is larger than the limit
+    │   └── AnswerMalformed      the peer does not speak HTTP/1.1
+    ├── DeploymentError      a function cannot be deployed as described
+    └── StartError           a part or process could not be started
+
+Messages say what could not be done, to what, what was seen and what would work. What a program may want to look at is an
+attribute as well. Errors of foreign libraries are mapped to these in the module that talks to the library.
+"""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """The root of all errors that are part of Holdfast's interface."""
+
+
+class SettingError(HoldfastError):
+    """A setting cannot be used. Raised while settings are read, before anything starts."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r} cannot be used: expected {expected}")
+        self.name = name
+        self.value = value
+        self.expected = expected
+
+
+class BadRequest(HoldfastError):
+    """A request that is refused. `status` is the HTTP status, the message is the body of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class QueueError(HoldfastError):
+    """The queue could not do what was asked."""
+
+
+class QueueUnavailable(QueueError):
+    """The queue is not connected or did not answer in time. What was published may or may not be stored."""
+
+
+class QueueRefused(QueueError):
+    """JetStream answered with an error: nothing was stored.
+
+    `code` is the HTTP-like status, `err_code` JetStream's own number (10077: the stream is full).
+    """
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"JetStream refused: {description} (code {code}, err_code {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class PeerError(HoldfastError):
+    """An HTTP peer gave no usable answer. `origin` names the peer as `http://host:port`."""
+
+    def __init__(self, origin: str, message: str) -> None:
+        super().__init__(message)
+        self.origin = origin
+
+
+class ConnectFailed(PeerError):
+    """No connection could be made, so the request was certainly not carried out."""
+
+
+class ConnectionLost(PeerError):
+    """The connection ended before the answer was complete: the request may have been carried out."""
+
+
+class AnswerTimedOut(PeerError):
+    """The peer did not answer completely in time. `timeout_s` is the limit that passed."""
+
+    def __init__(self, origin: str, timeout_s: float) -> None:
+        super().__init__(origin, f"{origin} did not answer within {timeout_s:g} s")
+        self.timeout_s = timeout_s
+
+
+class AnswerTooLarge(PeerError):
+    """The answer's body is larger than `limit` bytes; the connection was closed."""
+
+    def __init__(self, origin: str, limit: int) -> None:
+        super().__init__(origin, f"the answer of {origin} is larger than {limit} bytes")
+        self.limit = limit
+
+
+class AnswerMalformed(PeerError):
+    """The peer's bytes are not an HTTP/1.1 answer."""
+
+
+class DeploymentError(HoldfastError):
+    """A function cannot be deployed as described. `function` is its name as far as it is known."""
+
+    def __init__(self, function: str, message: str) -> None:
+        super().__init__(f"{function or 'function'}: {message}")
+        self.function = function
+
+
+class StartError(HoldfastError):
+    """A part or a process could not be started; the message says what to change."""

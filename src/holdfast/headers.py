@@ -1,0 +1,82 @@
+"""The header names Holdfast speaks, and which headers may travel on. No I/O.
+
+Headers are lists of `(name, value)` byte pairs in the order received, names in the sender's spelling: duplicates and order
+carry meaning (RFC 9110, section 5.3), and a function must see what the caller sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+CALL_ID = b"X-Call-Id"
+START_TIME = b"X-Start-Time"
+SERVED_BY = b"X-Served-By"
+CALLBACK_URL = b"X-Callback-Url"
+DURATION_SECONDS = b"X-Duration-Seconds"
+FUNCTION_STATUS = b"X-Function-Status"
+FUNCTION_NAME = b"X-Function-Name"
+FORWARDED_FOR = b"X-Forwarded-For"
+FORWARDED_HOST = b"X-Forwarded-Host"
+TIMEOUT = b"X-Timeout"
+
+# RFC 9110, section 7.6.1, with the older names that proxies still meet.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# Made anew on every hop, because the message that travels on is framed and addressed anew.
+MADE_ANEW = frozenset({b"host", b"content-length", b"expect"})
+NOT_FORWARDED = HOP_BY_HOP | MADE_ANEW
+
+# What only Holdfast may say in a callback: a function's answer cannot forge these.
+RESERVED_IN_CALLBACK = frozenset(
+    name.lower()
+    for name in (
+        CALL_ID,
+        START_TIME,
+        DURATION_SECONDS,
+        FUNCTION_STATUS,
+        FUNCTION_NAME,
+        b"X-Retry",
+        b"X-Retry-Max",
+        b"User-Agent",
+    )
+)
+
+
+def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The lower-case header names that `Connection` declares hop-by-hop, empty in almost every message."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    named.discard(b"")
+    return frozenset(named)
+
+
+def forwardable(
+    headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes] = NOT_FORWARDED
+) -> RawHeaders:
+    """The headers that travel on: all but `without` (lower-case names) and those that `Connection` names."""
+    headers = list(headers)
+    hidden = without | named_by_connection(headers)
+    return [(name, value) for name, value in headers if name.lower() not in hidden]
+
+
+def first(headers: Iterable[tuple[bytes, bytes]], lower_name: bytes) -> bytes | None:
+    """The first value of a header, by its lower-case name; None when it is absent."""
+    for name, value in headers:
+        if name.lower() == lower_name:
+            return value
+    return None

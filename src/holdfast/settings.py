@@ -1,0 +1,389 @@
+"""The settings of every part: read once from the environment into frozen records, nonsense refused at start-up.
+
+Names are OpenFaaS's where OpenFaaS has the setting. Units stand in the field names: `_s` seconds, `_bytes` bytes. The table
+in docs/reference/settings.md is checked against the fields declared here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+from holdfast.duration import parse_duration
+from holdfast.errors import SettingError
+from holdfast.function import DEFAULT_NAMESPACE
+
+_METADATA = "holdfast.setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How one field is read: its name in the environment, what a good value looks like, what it is for."""
+
+    name: str
+    expected: str
+    default: str
+    help: str
+    parse: Callable[[str], Any]
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """The field's value. Raises SettingError; an empty variable counts as unset, as in OpenFaaS."""
+        text = environ.get(self.name) or self.default
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise SettingError(self.name, text, self.expected) from None
+
+
+def _setting(name: str, parse: Callable[[str], Any], expected: str, default: str, help: str) -> Any:  # noqa: A002 - the word of the reference
+    return field(metadata={_METADATA: Setting(name, expected, default, help, parse)})
+
+
+def _text(name: str, default: str, help: str) -> Any:  # noqa: A002
+    return _setting(name, str, "text", default, help)
+
+
+def _duration(name: str, default: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if seconds == 0:
+            raise ValueError(text)
+        return seconds
+
+    return _setting(name, parse, "a duration above zero such as 60s or 1m30s", default, help)
+
+
+def _integer(name: str, default: str, help: str, *, least: int = 0, most: int = 2**53) -> Any:  # noqa: A002
+    def parse(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    upper = f" to {most}" if most < 2**53 else " or more"
+    return _setting(name, parse, f"a whole number, {least}{upper}", default, help)
+
+
+def _flag(name: str, default: str, help: str) -> Any:  # noqa: A002
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+
+    def parse(text: str) -> bool:
+        try:
+            return words[text.strip().lower()]
+        except KeyError:
+            raise ValueError(text) from None
+
+    return _setting(name, parse, "true or false", default, help)
+
+
+def _choice(name: str, default: str, choices: tuple[str, ...], help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return _setting(name, parse, " or ".join(choices), default, help)
+
+
+def _url(name: str, default: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> str:
+        if not text:
+            return text
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(text)
+        return text.rstrip("/")
+
+    return _setting(name, parse, "a URL such as http://127.0.0.1:8081", default, help)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Base of the records. `from_environment()` reads a part's own; `declared()` lists them for the reference."""
+
+    PART: ClassVar[str]
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read every field. Raises SettingError for the first that cannot be used."""
+        values = os.environ if environ is None else environ
+        return cls(**{f.name: cls._of(f).read(values) for f in fields(cls)})
+
+    @classmethod
+    def declared(cls) -> list[Setting]:
+        """The settings of this part in the order of its fields."""
+        return [cls._of(f) for f in fields(cls)]
+
+    @staticmethod
+    def _of(field_: Field[Any]) -> Setting:
+        setting = field_.metadata[_METADATA]
+        assert isinstance(setting, Setting)  # noqa: S101 - a field declared without a setting is a mistake in this file
+        return setting
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings(Settings):
+    """Where NATS is and how long to insist."""
+
+    PART: ClassVar[str] = "nats"
+
+    nats_url: str = _text(
+        "nats_url",
+        "",
+        "Servers, comma separated: nats://user:password@host:4222. Empty: faas_nats_address and faas_nats_port.",
+    )
+    address: str = _text("faas_nats_address", "127.0.0.1", "Host of the NATS server, when nats_url is empty.")
+    port: int = _integer(
+        "faas_nats_port", "4222", "Port of the NATS server, when nats_url is empty.", least=1, most=65535
+    )
+    max_reconnect: int = _integer(
+        "faas_max_reconnect",
+        "120",
+        "How often a lost connection is tried again before the part gives up and ends; 0: for ever.",
+    )
+    reconnect_delay_s: float = _duration(
+        "faas_reconnect_delay", "2s", "Longest pause between two attempts to reconnect."
+    )
+    replicas: int = _integer(
+        "nats_stream_replicas",
+        "1",
+        "Copies of each stream: 3 on a cluster of three or more.",
+        least=1,
+        most=5,
+    )
+
+    def servers(self) -> list[str]:
+        """The servers as `nats://…` URLs, in the order given."""
+        if self.nats_url:
+            return [part.strip() for part in self.nats_url.split(",") if part.strip()]
+        return [f"nats://{self.address}:{self.port}"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings(Settings):
+    """How a part logs."""
+
+    PART: ClassVar[str] = "log"
+
+    encoding: str = _choice("log_encoding", "console", ("console", "json"), "Form of a log line.")
+    level: str = _choice(
+        "log_level", "info", ("debug", "info", "warning", "error"), "Least level that is logged."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings(Settings):
+    """The gateway's settings."""
+
+    PART: ClassVar[str] = "gateway"
+
+    host: str = _text("gateway_host", "127.0.0.1", "Address to listen on.")
+    port: int = _integer("gateway_port", "8080", "Port to listen on; 0: any free one.", most=65535)
+    metrics_port: int = _integer(
+        "gateway_metrics_port", "8082", "Port for /metrics and /healthz; 0: any free one.", most=65535
+    )
+    provider_url: str = _url(
+        "functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions."
+    )
+    namespace: str = _text(
+        "function_namespace", DEFAULT_NAMESPACE, "Namespace of a function named without one."
+    )
+    queue: str = _text("faas_nats_channel", "faas-request", "The default queue.")
+    read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
+    head_timeout_s: float = _duration(
+        "head_timeout", "10s", "Longest time for a request's line and headers to arrive."
+    )
+    idle_timeout_s: float = _duration("idle_timeout", "75s", "How long an idle connection is kept open.")
+    write_timeout_s: float = _duration(
+        "write_timeout", "60s", "Longest pause while a caller does not take its answer."
+    )
+    upstream_timeout_s: float = _duration(
+        "upstream_timeout", "60s", "Longest time for a synchronous call to be answered."
+    )
+    publish_timeout_s: float = _duration(
+        "publish_timeout", "5s", "Longest wait for JetStream's confirmation before 503."
+    )
+    max_body_bytes: int = _integer(
+        "max_body_bytes", str(1024 * 1024), "Largest body of an asynchronous call.", least=1
+    )
+    max_header_bytes: int = _integer(
+        "max_header_bytes", str(128 * 1024), "Largest request line and headers together.", least=1024
+    )
+    max_headers: int = _integer("max_headers", "256", "Most header lines of a request.", least=8)
+    max_connections: int = _integer(
+        "max_connections", "10000", "Most open connections; further ones are refused.", least=1
+    )
+    max_idle_conns_per_host: int = _integer(
+        "max_idle_conns_per_host", "1024", "Idle connections kept per function replica."
+    )
+    basic_auth: bool = _flag(
+        "basic_auth", "false", "Whether /system needs the user and password in secret_mount_path."
+    )
+    secret_mount_path: str = _text(
+        "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings(Settings):
+    """The queue-worker's settings."""
+
+    PART: ClassVar[str] = "worker"
+
+    queue: str = _text("queue_name", "faas-request", "The queue to take calls from.")
+    max_inflight: int = _integer("max_inflight", "1", "Calls run at once.", least=1, most=10_000)
+    ack_wait_s: float = _duration(
+        "ack_wait",
+        "10s",
+        "After this long without a sign of life a worker counts as dead and its calls go to another. Not a limit for calls.",
+    )
+    upstream_timeout_s: float = _duration("upstream_timeout", "10m", "Longest duration of a call.")
+    replica_wait_s: float = _duration(
+        "replica_wait", "60s", "How long a call waits for a replica of its function to be ready."
+    )
+    max_deliveries: int = _integer(
+        "max_deliveries",
+        "10",
+        "How often a call is taken up again after its worker died, before it ends as failed.",
+        least=1,
+    )
+    max_result_bytes: int = _integer(
+        "max_result_bytes",
+        str(64 * 1024 * 1024),
+        "Largest answer of a function; a larger one fails the call.",
+        least=1,
+    )
+    gateway_url: str = _url(
+        "gateway_url",
+        "",
+        "The gateway, for callbacks to /function/… and /async-function/…. Empty: faas_gateway_address and faas_gateway_port.",
+    )
+    gateway_address: str = _text(
+        "faas_gateway_address", "127.0.0.1", "Host of the gateway, when gateway_url is empty."
+    )
+    gateway_port: int = _integer(
+        "faas_gateway_port", "8080", "Port of the gateway, when gateway_url is empty.", least=1, most=65535
+    )
+    provider_url: str = _url(
+        "functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions."
+    )
+    callback_timeout_s: float = _duration(
+        "callback_timeout", "10s", "Longest time for a callback's receiver to answer."
+    )
+    callback_attempts: int = _integer(
+        "callback_attempts", "10", "How often a callback is tried before it is given up.", least=1
+    )
+    callback_initial_wait_s: float = _duration(
+        "callback_initial_wait", "500ms", "Pause before a callback's second attempt; it doubles each time."
+    )
+    callback_max_wait_s: float = _duration(
+        "callback_max_wait", "60s", "Longest pause between two attempts of a callback."
+    )
+    max_pending_callbacks: int = _integer(
+        "max_pending_callbacks",
+        "1000",
+        "Callbacks that may wait for their next attempt without holding a slot for calls.",
+    )
+    grace_period_s: float = _duration(
+        "grace_period",
+        "30s",
+        "On SIGTERM, how long running calls may take to finish before they are handed back.",
+    )
+    basic_auth: bool = _flag(
+        "basic_auth", "false", "Whether the provider needs the user and password in secret_mount_path."
+    )
+    secret_mount_path: str = _text(
+        "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
+    )
+    write_debug: bool = _flag("write_debug", "false", "Log the headers and bodies of calls and callbacks.")
+    print_body: bool = _flag("faas_print_body", "false", "Log the bodies of functions' answers.")
+    host: str = _text("worker_host", "127.0.0.1", "Address for /metrics and /healthz.")
+    metrics_port: int = _integer(
+        "worker_metrics_port", "8081", "Port for /metrics and /healthz; 0: any free one.", most=65535
+    )
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's URL without a trailing slash."""
+        return self.gateway_url or f"http://{self.gateway_address}:{self.gateway_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings(Settings):
+    """The local function runtime's settings."""
+
+    PART: ClassVar[str] = "provider"
+
+    host: str = _text("provider_host", "127.0.0.1", "Address to listen on.")
+    port: int = _integer("provider_port", "8083", "Port to listen on; 0: any free one.", most=65535)
+    stack: str = _text("stack", "", "The stack.yml to deploy. Empty: the samples that ship.")
+    data: str = _text("provider_data", ".holdfast/provider", "Folder for the runtime's files.")
+    namespace: str = _text(
+        "function_namespace", DEFAULT_NAMESPACE, "Namespace of a function deployed without one."
+    )
+    basic_auth: bool = _flag(
+        "basic_auth", "false", "Whether the API needs the user and password in secret_mount_path."
+    )
+    secret_mount_path: str = _text(
+        "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
+    )
+    log_lines: int = _integer("log_lines", "10000", "Lines of output kept per function.", least=100)
+
+    @property
+    def data_folder(self) -> Path:
+        """The runtime's folder, absolute."""
+        return Path(self.data).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogSettings(Settings):
+    """The settings of the watchdog, the HTTP server in front of one function."""
+
+    PART: ClassVar[str] = "watchdog"
+
+    host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
+    port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)
+    process: str = _text(
+        "fprocess", "", "The command that is started for each request (also: function_process)."
+    )
+    handler: str = _text("handler", "", "Folder of a Python function's handler.py, instead of fprocess.")
+    handler_style: str = _choice(
+        "handler_style",
+        "http",
+        ("http", "classic"),
+        "What the handler takes: handle(event, context) or handle(req).",
+    )
+    exec_timeout_s: float = _duration(
+        "exec_timeout", "10m", "Longest duration of one request; a forked process group is then killed."
+    )
+    read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
+    write_timeout_s: float = _duration(
+        "write_timeout", "60s", "Longest pause while the caller does not take its answer."
+    )
+    max_inflight: int = _integer(
+        "max_inflight", "0", "Requests at once; further ones are answered 429. 0: no limit."
+    )
+    max_body_bytes: int = _integer("max_body_bytes", str(64 * 1024 * 1024), "Largest request body.", least=1)
+    content_type: str = _text("content_type", "", "Content-Type of the answers of a forked command.")
+    combine_output: bool = _flag(
+        "combine_output",
+        "true",
+        "Whether a forked command's standard error is part of the answer when it fails, else only logged.",
+    )
+    prefix_logs: bool = _flag(
+        "prefix_logs", "false", "Whether logged output starts with the time and the stream's name."
+    )
+    write_debug: bool = _flag("write_debug", "false", "Log the bodies of requests and answers.")
