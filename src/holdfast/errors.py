@@ -15,8 +15,8 @@
     ├── DeploymentError      a function cannot be deployed as described
     └── StartError           a part or process could not be started
 
-Messages say what could not be done, to what, what was seen and what would work. What a program may want to look at is an
-attribute as well. Errors of foreign libraries are mapped to these in the module that talks to the library.
+Messages say what could not be done, to what, what was seen and what would work. What a program may want to look at is
+an attribute as well. Errors of foreign libraries are mapped to these in the module that talks to the library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The header names Holdfast speaks, and which headers may travel on. No I/O.
 
-Headers are lists of `(name, value)` byte pairs in the order received, names in the sender's spelling: duplicates and order
-carry meaning (RFC 9110, section 5.3), and a function must see what the caller sent.
+Headers are lists of `(name, value)` byte pairs in the order received, names in the sender's spelling: duplicates and
+order carry meaning (RFC 9110, section 5.3), and a function must see what the caller sent.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byt
     return frozenset(named)
 
 
-def forwardable(
-    headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes] = NOT_FORWARDED
-) -> RawHeaders:
+def forwardable(headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes] = NOT_FORWARDED) -> RawHeaders:
     """The headers that travel on: all but `without` (lower-case names) and those that `Connection` names."""
     headers = list(headers)
     hidden = without | named_by_connection(headers)

@@ -1,7 +1,7 @@
 """An accepted call: what has to be run, for whom, and where its result goes. No I/O.
 
-The request itself is an HTTP/1.1 message (see docs/explain/queued-request.md); everything the system needs to know without
-opening it is a field here.
+The request itself is an HTTP/1.1 message (see docs/explain/queued-request.md); everything the system needs to know
+without opening it is a field here.
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ class Invocation:
     callback_url: str | None
     """Absolute http(s) URL, or a path `/function/…` or `/async-function/…` of this gateway; None: nobody is told."""
     request: bytes
-    """The HTTP/1.1 message for the function: target without `/async-function/<name>`, no `Host`, `Content-Length` set."""
+    """The HTTP/1.1 message for the function: target without `/async-function/<name>`, no `Host`, framed by its length."""

@@ -1,7 +1,7 @@
 """The settings of every part: read once from the environment into frozen records, nonsense refused at start-up.
 
-Names are OpenFaaS's where OpenFaaS has the setting. Units stand in the field names: `_s` seconds, `_bytes` bytes. The table
-in docs/reference/settings.md is checked against the fields declared here.
+Names are OpenFaaS's where OpenFaaS has the setting. Units stand in the field names: `_s` seconds, `_bytes` bytes. The
+table in docs/reference/settings.md is checked against the fields declared here.
 """
 
 from __future__ import annotations
@@ -179,9 +179,7 @@ class LogSettings(Settings):
     PART: ClassVar[str] = "log"
 
     encoding: str = _choice("log_encoding", "console", ("console", "json"), "Form of a log line.")
-    level: str = _choice(
-        "log_level", "info", ("debug", "info", "warning", "error"), "Least level that is logged."
-    )
+    level: str = _choice("log_level", "info", ("debug", "info", "warning", "error"), "Least level that is logged.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,30 +193,20 @@ class GatewaySettings(Settings):
     metrics_port: int = _integer(
         "gateway_metrics_port", "8082", "Port for /metrics and /healthz; 0: any free one.", most=65535
     )
-    provider_url: str = _url(
-        "functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions."
-    )
-    namespace: str = _text(
-        "function_namespace", DEFAULT_NAMESPACE, "Namespace of a function named without one."
-    )
+    provider_url: str = _url("functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions.")
+    namespace: str = _text("function_namespace", DEFAULT_NAMESPACE, "Namespace of a function named without one.")
     queue: str = _text("faas_nats_channel", "faas-request", "The default queue.")
     read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
-    head_timeout_s: float = _duration(
-        "head_timeout", "10s", "Longest time for a request's line and headers to arrive."
-    )
+    head_timeout_s: float = _duration("head_timeout", "10s", "Longest time for a request's line and headers to arrive.")
     idle_timeout_s: float = _duration("idle_timeout", "75s", "How long an idle connection is kept open.")
-    write_timeout_s: float = _duration(
-        "write_timeout", "60s", "Longest pause while a caller does not take its answer."
-    )
+    write_timeout_s: float = _duration("write_timeout", "60s", "Longest pause while a caller does not take its answer.")
     upstream_timeout_s: float = _duration(
         "upstream_timeout", "60s", "Longest time for a synchronous call to be answered."
     )
     publish_timeout_s: float = _duration(
         "publish_timeout", "5s", "Longest wait for JetStream's confirmation before 503."
     )
-    max_body_bytes: int = _integer(
-        "max_body_bytes", str(1024 * 1024), "Largest body of an asynchronous call.", least=1
-    )
+    max_body_bytes: int = _integer("max_body_bytes", str(1024 * 1024), "Largest body of an asynchronous call.", least=1)
     max_header_bytes: int = _integer(
         "max_header_bytes", str(128 * 1024), "Largest request line and headers together.", least=1024
     )
@@ -229,9 +217,7 @@ class GatewaySettings(Settings):
     max_idle_conns_per_host: int = _integer(
         "max_idle_conns_per_host", "1024", "Idle connections kept per function replica."
     )
-    basic_auth: bool = _flag(
-        "basic_auth", "false", "Whether /system needs the user and password in secret_mount_path."
-    )
+    basic_auth: bool = _flag("basic_auth", "false", "Whether /system needs the user and password in secret_mount_path.")
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
     )
@@ -248,7 +234,7 @@ class WorkerSettings(Settings):
     ack_wait_s: float = _duration(
         "ack_wait",
         "10s",
-        "After this long without a sign of life a worker counts as dead and its calls go to another. Not a limit for calls.",
+        "A worker without a sign of life for this long counts as dead: its calls go to another. No limit for calls.",
     )
     upstream_timeout_s: float = _duration("upstream_timeout", "10m", "Longest duration of a call.")
     replica_wait_s: float = _duration(
@@ -269,17 +255,13 @@ class WorkerSettings(Settings):
     gateway_url: str = _url(
         "gateway_url",
         "",
-        "The gateway, for callbacks to /function/… and /async-function/…. Empty: faas_gateway_address and faas_gateway_port.",
+        "The gateway, for callbacks to its functions. Empty: faas_gateway_address and faas_gateway_port.",
     )
-    gateway_address: str = _text(
-        "faas_gateway_address", "127.0.0.1", "Host of the gateway, when gateway_url is empty."
-    )
+    gateway_address: str = _text("faas_gateway_address", "127.0.0.1", "Host of the gateway, when gateway_url is empty.")
     gateway_port: int = _integer(
         "faas_gateway_port", "8080", "Port of the gateway, when gateway_url is empty.", least=1, most=65535
     )
-    provider_url: str = _url(
-        "functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions."
-    )
+    provider_url: str = _url("functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions.")
     callback_timeout_s: float = _duration(
         "callback_timeout", "10s", "Longest time for a callback's receiver to answer."
     )
@@ -331,12 +313,8 @@ class ProviderSettings(Settings):
     port: int = _integer("provider_port", "8083", "Port to listen on; 0: any free one.", most=65535)
     stack: str = _text("stack", "", "The stack.yml to deploy. Empty: the samples that ship.")
     data: str = _text("provider_data", ".holdfast/provider", "Folder for the runtime's files.")
-    namespace: str = _text(
-        "function_namespace", DEFAULT_NAMESPACE, "Namespace of a function deployed without one."
-    )
-    basic_auth: bool = _flag(
-        "basic_auth", "false", "Whether the API needs the user and password in secret_mount_path."
-    )
+    namespace: str = _text("function_namespace", DEFAULT_NAMESPACE, "Namespace of a function deployed without one.")
+    basic_auth: bool = _flag("basic_auth", "false", "Whether the API needs the user and password in secret_mount_path.")
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
     )
@@ -356,9 +334,7 @@ class WatchdogSettings(Settings):
 
     host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)
-    process: str = _text(
-        "fprocess", "", "The command that is started for each request (also: function_process)."
-    )
+    process: str = _text("fprocess", "", "The command that is started for each request (also: function_process).")
     handler: str = _text("handler", "", "Folder of a Python function's handler.py, instead of fprocess.")
     handler_style: str = _choice(
         "handler_style",
@@ -373,9 +349,7 @@ class WatchdogSettings(Settings):
     write_timeout_s: float = _duration(
         "write_timeout", "60s", "Longest pause while the caller does not take its answer."
     )
-    max_inflight: int = _integer(
-        "max_inflight", "0", "Requests at once; further ones are answered 429. 0: no limit."
-    )
+    max_inflight: int = _integer("max_inflight", "0", "Requests at once; further ones are answered 429. 0: no limit.")
     max_body_bytes: int = _integer("max_body_bytes", str(64 * 1024 * 1024), "Largest request body.", least=1)
     content_type: str = _text("content_type", "", "Content-Type of the answers of a forked command.")
     combine_output: bool = _flag(
