@@ -1,0 +1,63 @@
+"""The life of one part: an event loop, a request to stop, an exit code.
+
+The first SIGTERM or SIGINT asks the part to stop in order; the second ends it at once. What "in order" means is the
+part's own affair: it awaits the event it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from holdfast.errors import HoldfastError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SECOND_SIGNAL = 130
+
+log = structlog.get_logger()
+
+
+def run_part(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run a part until it returns; gives its exit code.
+
+    `main` gets the event that is set when the part should stop. A HoldfastError ends the part with EXIT_FAILED and one
+    log line; any other exception is a mistake of ours and is shown whole.
+    """
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _asked_to_stop, number, stop)
+        await main(stop)
+
+    code = EXIT_OK
+    try:
+        uvloop.run(supervised())
+    except* HoldfastError as group:
+        for error in _leaves(group):
+            log.error("part failed", error=str(error))  # noqa: TRY400 - expected: the message says it all
+        code = EXIT_FAILED
+    return code
+
+
+def _asked_to_stop(number: signal.Signals, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        log.warning("second signal, ending at once", signal=number.name)
+        os._exit(EXIT_SECOND_SIGNAL)
+    log.info("stopping", signal=number.name)
+    stop.set()
+
+
+def _leaves(group: BaseExceptionGroup[HoldfastError]) -> list[HoldfastError]:
+    found: list[HoldfastError] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -1,0 +1,79 @@
+"""Listening sockets: bound by the parent, handed to a child process by descriptor number.
+
+A part that is started alone binds its own port. Under `holdfast serve` the supervisor binds and keeps the sockets, so a
+part that dies leaves its port open: callers who connect meanwhile wait in the backlog instead of being refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from holdfast.errors import StartError
+
+BACKLOG = 4096
+# Bursts of short connections arrive faster than one loop turn accepts them; the kernel caps this at net.core.somaxconn.
+
+
+def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = False) -> socket.socket:
+    """Bind and listen. `shared` lets several sockets share the port (SO_REUSEPORT), the kernel spreading connections.
+
+    Raises StartError that names what the port was for and the option that changes it, when the port is in use or the
+    address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(
+            f"cannot listen on {host}:{port} for the {purpose}: {error.strerror or error}. "
+            f"Stop what uses it or choose another with {option} (0: any free port)."
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def listen_shared(host: str, port: int, count: int, *, purpose: str, option: str) -> list[socket.socket]:
+    """`count` sockets on one port. A port that anything else holds is refused, even if that shares its port too."""
+    if count == 1:
+        return [listen(host, port, purpose=purpose, option=option)]
+    # The first bind without SO_REUSEPORT finds any other owner of the port; only then is it opened for sharing.
+    probe = listen(host, port, purpose=purpose, option=option)
+    port = port_of(probe)
+    probe.close()
+    return [listen(host, port, purpose=purpose, option=option, shared=True) for _ in range(count)]
+
+
+def port_of(sock: socket.socket) -> int:
+    """The port a socket is bound to."""
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def url_of(sock: socket.socket) -> str:
+    """`http://host:port` of a socket, as a caller on this machine would write it."""
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def inherited(variable: str) -> socket.socket | None:
+    """The listening socket whose descriptor number the environment variable holds; None when it is not set.
+
+    The variable is removed: it means nothing to the children of this process.
+    """
+    number = os.environ.pop(variable, "")
+    if not number:
+        return None
+    try:
+        sock = socket.socket(fileno=int(number))
+    except (ValueError, OSError) as error:
+        raise StartError(f"{variable}={number!r} is not a listening socket of this process: {error}") from error
+    sock.setblocking(False)
+    return sock
