@@ -1,0 +1,250 @@
+"""Child processes that are owned by whoever started them, and the loop that keeps one running.
+
+A child leads a session and process group of its own, so that a Ctrl-C in the terminal reaches only the supervisor,
+which then stops its children in order. On Linux the kernel kills it when its parent ends, even by `kill -9`. What to
+run, and what an exit means for the rest of the system, is left to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from holdfast.errors import StartError
+
+Stream = Literal["stdout", "stderr"]
+LineSink = Callable[[Stream, str], None]
+"""Called with each line of output, without its line end, in the order of arrival."""
+
+# A longer line is handed on in pieces: output without line ends must not grow memory.
+MAX_LINE_BYTES = 64 * 1024
+# How long output may be held open by a process that left the group, after the child itself has ended.
+OUTPUT_LINGER_S = 1.0
+
+RESTART_FIRST_PAUSE_S = 0.1
+RESTART_LONGEST_PAUSE_S = 10.0
+# A process that lived this long did start properly: its next end is a new trouble, not the old one again.
+RESTART_RESET_AFTER_S = 10.0
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_PARENT_GONE = 125
+
+
+def dies_with_parent() -> Callable[[], None] | None:
+    """What to run between fork and exec (`preexec_fn`) so that the child is killed when this process ends.
+
+    None where the kernel cannot do it. The signal follows the *thread* that forks, so children are started from the
+    event loop's thread only. It reaches the child, not the child's own children.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # resolved here: between fork and exec as little as possible may happen
+    parent = os.getpid()
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the kernel was told
+            os._exit(_PARENT_GONE)
+
+    return arrange
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to the process group that `pid` leads; nothing happens when it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+class Process:
+    """A running child, made by `start`. `returncode` is None while it runs, negative when a signal ended it."""
+
+    def __init__(self, pid: int, ended: asyncio.Future[int]) -> None:
+        self.pid = pid
+        self._ended = ended
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, None while it runs or its last output is still being read."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """The exit code, once the process has ended and its output is read. Cancelling the wait leaves it running."""
+        return await asyncio.shield(self._ended)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process group."""
+        if not self._ended.done():
+            signal_group(self.pid, number)
+
+    async def terminate(self, grace_s: float) -> int:
+        """SIGTERM to the group, SIGKILL after `grace_s`; the exit code. A cancelled wait kills at once."""
+        self.send(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                return await self.wait()
+        except TimeoutError:
+            self.send(signal.SIGKILL)
+            return await self.wait()
+        except asyncio.CancelledError:
+            self.send(signal.SIGKILL)
+            raise
+
+
+@asynccontextmanager
+async def start(
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: LineSink | None = None,
+    pass_fds: Sequence[int] = (),
+    grace_s: float = 10.0,
+) -> AsyncIterator[Process]:
+    """Run a command as long as the context lasts; leaving it, also by cancellation, ends the command's whole group.
+
+    Without `on_line` the command writes where this process writes. Raises StartError when it cannot be started.
+    """
+    loop = asyncio.get_running_loop()
+    output = subprocess.PIPE if on_line is not None else None
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Output(loop, on_line),
+            *argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=None if environ is None else dict(environ),
+            cwd=cwd,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+            preexec_fn=dies_with_parent(),
+        )
+    except OSError as error:
+        where = f" in {cwd}" if cwd is not None else ""
+        raise StartError(f"{argv[0]} could not be started{where}: {error.strerror or error}") from error
+    process = Process(transport.get_pid(), protocol.ended)
+    protocol.belongs_to(process.pid, transport)
+    try:
+        yield process
+    finally:
+        await process.terminate(grace_s)
+
+
+def restart_pause_s(failures: int) -> float:
+    """How long to wait before the next start, after `failures` ends in a row that each came too soon. No I/O."""
+    if failures == 0:
+        return 0.0
+    return min(RESTART_FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), RESTART_LONGEST_PAUSE_S)
+
+
+async def supervise(
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: LineSink | None = None,
+    pass_fds: Sequence[int] = (),
+    on_start: Callable[[int], None] | None = None,
+    on_exit: Callable[[int], None] | None = None,
+    grace_s: float = 10.0,
+) -> NoReturn:
+    """Keep one command running until cancelled, which ends it in order.
+
+    It is started again whenever it ends: at once the first time, then after growing pauses. `on_start(pid)` is called
+    after each start, `on_exit(code)` after each end that was not asked for; either may raise to end the supervision.
+    Raises StartError when the first start fails; when a later one does, that counts as an exit with code 127.
+    """
+    failures = 0
+    begun = False
+    while True:
+        started = time.monotonic()
+        try:
+            async with start(
+                argv, environ=environ, cwd=cwd, on_line=on_line, pass_fds=pass_fds, grace_s=grace_s
+            ) as process:
+                begun = True
+                if on_start is not None:
+                    on_start(process.pid)
+                code = await process.wait()
+        except StartError:
+            if not begun:
+                raise
+            code = 127
+        if on_exit is not None:
+            on_exit(code)
+        if time.monotonic() - started >= RESTART_RESET_AFTER_S:
+            failures = 0
+        await asyncio.sleep(restart_pause_s(failures))
+        failures += 1
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Cuts output into lines and learns of the end: `ended` is set after the last line was handed on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_line: LineSink | None) -> None:
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._loop = loop
+        self._on_line = on_line
+        self._partial: dict[int, bytes] = {1: b"", 2: b""}
+        self._pid = 0
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._exited = False
+        self._linger: asyncio.TimerHandle | None = None
+
+    def belongs_to(self, pid: int, transport: asyncio.SubprocessTransport) -> None:
+        self._pid = pid
+        self._transport = transport
+        if self._exited:  # it ended before this process heard that it had begun
+            self._end_of_leader()
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        assert isinstance(data, bytes)  # noqa: S101 - the transport is a binary one
+        *lines, rest = (self._partial[fd] + data).split(b"\n")
+        for line in lines:
+            self._emit(fd, line)
+        while len(rest) > MAX_LINE_BYTES:
+            self._emit(fd, rest[:MAX_LINE_BYTES])
+            rest = rest[MAX_LINE_BYTES:]
+        self._partial[fd] = rest
+
+    def _emit(self, fd: int, line: bytes) -> None:
+        if self._on_line is not None:
+            self._on_line("stdout" if fd == 1 else "stderr", line.decode(errors="replace").rstrip("\r"))
+
+    def process_exited(self) -> None:
+        self._exited = True
+        if self._transport is not None:
+            self._end_of_leader()
+
+    def _end_of_leader(self) -> None:
+        """The group ends with its leader; whoever left the group cannot hold the output open for long."""
+        signal_group(self._pid, signal.SIGKILL)
+        if self._transport is not None and not self.ended.done():
+            self._linger = self._loop.call_later(OUTPUT_LINGER_S, self._transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is the interface's
+        if self._linger is not None:
+            self._linger.cancel()
+        for fd, rest in self._partial.items():
+            if rest:
+                self._emit(fd, rest)
+        if not self.ended.done():
+            # Set on the next turn: the transport learns its exit code before or after this call, by loop.
+            self._loop.call_soon(self._conclude)
+
+    def _conclude(self) -> None:
+        code = None
+        if self._transport is not None:
+            code = self._transport.get_returncode()
+            self._transport.close()
+        if not self.ended.done():
+            self.ended.set_result(-1 if code is None else code)
