@@ -1,0 +1,133 @@
+"""`list` and `describe`: which functions there are and what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from holdfast.cli.command import Command, gateway_option, name_argument, namespace_option
+from holdfast.cli.output import fields, table
+from holdfast.client import find_credentials
+from holdfast.client.errors import GatewayError
+from holdfast.client.gateway import FunctionStatus, Gateway
+
+_ORDERS: dict[str, Callable[[FunctionStatus], tuple[Any, ...]]] = {
+    "name": lambda function: (function.name,),
+    "invocations": lambda function: (-function.invocations, function.name),
+    "replicas": lambda function: (-function.available_replicas, function.name),
+    "creation": lambda function: (function.created_at, function.name),
+}
+
+
+@click.command(
+    "list",
+    cls=Command,
+    examples=[
+        ("all functions", "holdfast list"),
+        ("the busiest first, with images and times", "holdfast list -v --sort invocations"),
+        ("each name, for a script", "holdfast list -q"),
+        ("as JSON, as the gateway gives it", "holdfast list --output json"),
+    ],
+)
+@gateway_option
+@namespace_option
+@click.option("-v", "--verbose", is_flag=True, help="Show image and time of creation as well.")
+@click.option("-q", "--quiet", is_flag=True, help="Print names only, one a line.")
+@click.option("--sort", type=click.Choice(list(_ORDERS)), default="name", show_default=True, help="What to order by.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
+def list_functions(*, gateway: str, namespace: str, verbose: bool, quiet: bool, sort: str, output: str) -> None:
+    """List the functions."""
+    with Gateway(gateway, find_credentials(gateway)) as client:
+        functions = sorted(client.functions(namespace), key=_ORDERS[sort])
+    if output == "json":
+        click.echo(json.dumps([function.raw for function in functions], indent=2))
+        return
+    if quiet:
+        for function in functions:
+            click.echo(function.name)
+        return
+    heading = ["Function", "Invocations", "Replicas"]
+    rows = [[f.name, str(f.invocations), f"{f.available_replicas}/{f.replicas}"] for f in functions]
+    if verbose:
+        heading += ["Image", "Created"]
+        rows = [[*row, f.image, f.created_at] for row, f in zip(rows, functions, strict=True)]
+    first, *rest = table(heading, rows, right=frozenset({1, 2}))
+    click.secho(first, bold=True)
+    for line in rest:
+        click.echo(line)
+
+
+@click.command(
+    "describe",
+    cls=Command,
+    examples=[
+        ("one function", "holdfast describe figlet"),
+        ("its JSON, as the gateway gives it", "holdfast describe figlet --output json"),
+    ],
+)
+@name_argument
+@gateway_option
+@namespace_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the output.",
+)
+def describe(*, name: str, gateway: str, namespace: str, output: str) -> None:
+    """Show all there is to know about a function."""
+    with Gateway(gateway, find_credentials(gateway)) as client:
+        function = client.function(name, namespace)
+    if output == "json":
+        click.echo(json.dumps(function.raw, indent=2))
+        return
+    for line in fields(_description(function, gateway)):
+        click.echo(line)
+
+
+def _description(function: FunctionStatus, gateway: str) -> dict[str, str | list[str] | dict[str, str]]:
+    raw = function.raw
+    route = f"{function.name}.{function.namespace}"
+    usage = raw.get("usage") or {}
+    values: dict[str, str | list[str] | dict[str, str]] = {
+        "Name": function.name,
+        "Namespace": function.namespace,
+        "Status": "ready" if function.available_replicas else "no replica is ready",
+        "Replicas": f"{function.available_replicas} of {function.replicas} ready",
+        "Invocations": str(function.invocations),
+        "Image": function.image or "none",
+        "Process": function.process or "none",
+        "Created": function.created_at or "unknown",
+        "URL": f"{gateway}/function/{route}",
+        "Async URL": f"{gateway}/async-function/{route}",
+        "Labels": {str(key): str(value) for key, value in (raw.get("labels") or {}).items()},
+        "Annotations": {str(key): str(value) for key, value in (raw.get("annotations") or {}).items()},
+        "Environment": {str(key): str(value) for key, value in (raw.get("envVars") or {}).items()},
+        "Secrets": [str(secret) for secret in raw.get("secrets") or []],
+        "Constraints": [str(constraint) for constraint in raw.get("constraints") or []],
+    }
+    if usage:
+        values["Memory"] = f"{int(usage.get('totalMemoryBytes') or 0) / 2**20:.1f} MiB"
+        values["CPU"] = f"{float(usage.get('cpu') or 0):g} millicores"
+    return values
+
+
+def names_for_completion(gateway: str) -> list[str]:
+    """The functions' names, or none: completion must never print an error into a prompt."""
+    try:
+        with Gateway(gateway, find_credentials(gateway)) as client:
+            return sorted(function.name for function in client.functions())
+    except GatewayError:
+        return []

@@ -1,0 +1,208 @@
+"""`serve`, `gateway`, `worker`, `provider` and `watchdog`: commands that start something and stay.
+
+Settings are read here and handed over; each part's own module, loaded only to be run, knows the rest. A part that is
+asked to stop (Ctrl-C or SIGTERM) stops in order and exits 0; asked a second time it ends at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holdfast.cli.command import Command
+from holdfast.settings import (
+    GatewaySettings,
+    LogSettings,
+    NatsSettings,
+    ProviderSettings,
+    WatchdogSettings,
+    WorkerSettings,
+)
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    settings=[LogSettings],
+    examples=[
+        ("everything, with the functions that ship", "holdfast serve"),
+        ("your own functions", "holdfast serve --stack stack.yml"),
+        ("four workers of 16 calls each, on another port", "holdfast serve --port 9000 --workers 4 --max-inflight 16"),
+        ("a NATS cluster instead of the embedded server", "holdfast serve --nats nats://a:4222,nats://b:4222"),
+        ("on any free port, told to a script", "holdfast serve --port 0 --metrics-port 0 --ready-file ready.json"),
+    ],
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address the gateway listens on."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="Port the gateway listens on; 0: any free one, which is printed.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8082,
+    show_default=True,
+    help="Port for /metrics and /healthz; 0: any free one.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    envvar="HOLDFAST_DATA",
+    show_envvar=True,
+    help="Folder for all state: calls, functions, passwords. Default: holdfast in the user's data folder.",
+)
+@click.option(
+    "--stack",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The stack.yml with the functions. Default: the samples that ship.",
+)
+@click.option("--nats", metavar="URL", help="Use this NATS server, or these, comma separated, instead of starting one.")
+@click.option(
+    "--durability",
+    type=click.Choice(["disk", "os"]),
+    default="disk",
+    show_default=True,
+    help="What a 202 has survived: disk: a power cut; os: the death of any process. Not with --nats.",
+)
+@click.option(
+    "--gateways", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Gateway processes."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--max-inflight",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=64,
+    show_default=True,
+    help="Calls each worker runs at once.",
+)
+@click.option("--no-auth", is_flag=True, help="Leave /system open: anyone who reaches the port can manage functions.")
+@click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Written when all parts are ready: a JSON object with their URLs.",
+)
+def serve(
+    *,
+    host: str,
+    port: int,
+    metrics_port: int,
+    data: Path | None,
+    stack: str | None,
+    nats: str | None,
+    durability: str,
+    gateways: int,
+    workers: int,
+    max_inflight: int,
+    no_auth: bool,
+    ready_file: Path | None,
+) -> int:
+    """Run everything on this machine until Ctrl-C.
+
+    Starts a NATS server, a gateway, a worker and the local function runtime, each a process of its own, and starts
+    again what dies. State lives in one folder. A user and password for /system are made at the first start.
+    """
+    from holdfast.serve import ServeOptions, run  # noqa: PLC0415 - loaded to be run, not for --help
+
+    return run(
+        ServeOptions(
+            host=host,
+            port=port,
+            metrics_port=metrics_port,
+            data=_data_folder(data),
+            stack=stack,
+            nats=nats,
+            durability=durability,
+            gateways=gateways,
+            workers=workers,
+            max_inflight=max_inflight,
+            auth=not no_auth,
+            ready_file=ready_file,
+        )
+    )
+
+
+def _data_folder(named: Path | None) -> Path:
+    if named is not None:
+        return named
+    import platformdirs  # noqa: PLC0415 - needed only here
+
+    return Path(platformdirs.user_data_dir("holdfast"))
+
+
+@click.command(
+    "gateway",
+    cls=Command,
+    settings=[GatewaySettings, NatsSettings, LogSettings],
+    examples=[("beside a NATS server on another machine", "nats_url=nats://10.0.0.5:4222 holdfast gateway")],
+)
+def gateway() -> int:
+    """Run one gateway.
+
+    Answers /function and /async-function. Any number may run: they share nothing but NATS and the provider.
+    """
+    from holdfast.gateway.app import run  # noqa: PLC0415
+
+    return run(GatewaySettings.from_environment(), NatsSettings.from_environment(), LogSettings.from_environment())
+
+
+@click.command(
+    "worker",
+    cls=Command,
+    settings=[WorkerSettings, NatsSettings, LogSettings],
+    examples=[("16 calls at once, each for up to an hour", "max_inflight=16 upstream_timeout=1h holdfast worker")],
+)
+def worker() -> int:
+    """Run one queue-worker.
+
+    Takes calls from a queue, runs them and sends the callbacks. Any number may share a queue.
+    """
+    from holdfast.worker.app import run  # noqa: PLC0415
+
+    return run(WorkerSettings.from_environment(), NatsSettings.from_environment(), LogSettings.from_environment())
+
+
+@click.command(
+    "provider",
+    cls=Command,
+    settings=[ProviderSettings, LogSettings],
+    examples=[("the functions of a stack", "stack=stack.yml holdfast provider")],
+)
+def provider() -> int:
+    """Run the local function runtime.
+
+    Runs the functions of a stack.yml as processes on this machine and speaks OpenFaaS's provider API.
+    """
+    from holdfast.provider.app import run  # noqa: PLC0415
+
+    return run(ProviderSettings.from_environment(), LogSettings.from_environment())
+
+
+@click.command(
+    "watchdog",
+    cls=Command,
+    settings=[WatchdogSettings, LogSettings],
+    examples=[
+        ("a command as an HTTP service", "fprocess='wc -c' port=9001 holdfast watchdog"),
+        ("a Python handler", "handler=./greet port=9001 holdfast watchdog"),
+    ],
+)
+def watchdog() -> int:
+    """Run the HTTP server in front of one function.
+
+    The provider starts one per replica. Started by hand it lets a function be tried alone.
+    """
+    from holdfast.watchdog.app import run  # noqa: PLC0415
+
+    return run(WatchdogSettings.from_environment(), LogSettings.from_environment())

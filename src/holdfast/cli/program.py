@@ -1,0 +1,141 @@
+"""The program itself: its commands, loaded when they are used, and how it ends.
+
+`main` is the only place that turns an ending into an exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from holdfast import __version__
+from holdfast.cli.exits import Exit
+from holdfast.cli.problems import explain
+from holdfast.errors import HoldfastError
+
+
+class Entry(NamedTuple):
+    """A command before it is loaded: the module and attribute that hold it, and its line in the list of commands."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+# The summaries repeat the commands' own first lines, so that the list needs no command loaded; a test compares them.
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Use functions": {
+        "invoke": Entry("invoke", "invoke", "Call a function, and print its answer or the call's id."),
+        "list": Entry("functions", "list_functions", "List the functions."),
+        "describe": Entry("functions", "describe", "Show all there is to know about a function."),
+        "logs": Entry("logs", "logs", "Show what a function wrote."),
+    },
+    "Run a server": {
+        "serve": Entry("parts", "serve", "Run everything on this machine until Ctrl-C."),
+        "gateway": Entry("parts", "gateway", "Run one gateway."),
+        "worker": Entry("parts", "worker", "Run one queue-worker."),
+        "provider": Entry("parts", "provider", "Run the local function runtime."),
+        "watchdog": Entry("parts", "watchdog", "Run the HTTP server in front of one function."),
+    },
+    "Get to know": {
+        "demo": Entry("about", "demo", "Run one asynchronous call end to end, show and check it."),
+        "version": Entry("about", "version", "Show the versions of this client and of the gateway."),
+        "completion": Entry("about", "completion", "Print a shell's completion script."),
+    },
+}
+ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class Program(click.Group):
+    """A group that loads a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The commands in the order of the help."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Load one."""
+        entry = ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(f"holdfast.cli.{entry.module}"), entry.attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is wrong otherwise
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with those that look like it."""
+        similar = difflib.get_close_matches(args[0], ENTRIES, n=3)
+        if args[0] not in ENTRIES and similar and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(similar)}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list, without loading any command."""
+        widest = max(map(len, ENTRIES))
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{widest}}", entry.summary) for name, entry in entries.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and deliver all it wrote, or end quietly when nobody reads it any more."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes once more at exit: give it something that takes the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.BROKEN_PIPE)
+        return result
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="COMMAND --help shows a command's options and examples.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def program() -> None:
+    """Asynchronous functions over HTTP.
+
+    A call is accepted in milliseconds, stored in NATS JetStream, run, and its result sent to the caller's callback
+    URL. The interface is OpenFaaS's.
+    """
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Run the program under a name; gives its exit code."""
+    colour = False if os.environ.get("NO_COLOR") else None  # None: click colours terminals only
+    try:
+        result = program.main(list(arguments), prog_name=name, standalone_mode=False, color=colour)
+    except click.Abort:
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HoldfastError as error:
+        problem = explain(error, name)
+        click.echo(f"{click.style(f'{name}:', fg='red')} {problem.message}", err=True, color=colour)
+        for line in problem.advice:
+            click.echo(f"  {line}", err=True)
+        return problem.code
+    return result if isinstance(result, int) else Exit.DONE
+
+
+def called_by() -> str:
+    """The name the program was called by: `holdfast`, `faas`, or how the module was run."""
+    name = Path(sys.argv[0]).name
+    return "python -m holdfast" if name == "__main__.py" else name
+
+
+def main() -> NoReturn:
+    """The entry point of both scripts."""
+    sys.exit(run(called_by(), sys.argv[1:]))

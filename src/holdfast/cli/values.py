@@ -1,0 +1,80 @@
+"""What may be written on the command line, read into values. No I/O; click names the option in front of the message."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import click
+
+from holdfast.duration import parse_duration
+from holdfast.function import ROUTE_NAME
+
+DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_HEADER = re.compile("[\r\n\0]")
+
+
+def gateway_url(text: str) -> str:
+    """A gateway's URL; `127.0.0.1:8080` is read as `http://127.0.0.1:8080`, as OpenFaaS's client does."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise click.BadParameter(f"{text!r} is not a URL such as {DEFAULT_GATEWAY}")
+    return url.rstrip("/")
+
+
+def function_name(text: str) -> str:
+    """`name` or `name.namespace`."""
+    if not re.fullmatch(ROUTE_NAME, text):
+        raise click.BadParameter(f"{text!r} cannot be a function's name: letters, digits, '-', '_' and '.' can")
+    return text
+
+
+def duration(text: str) -> float:
+    """A duration as OpenFaaS writes it, in seconds."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def since(text: str) -> str:
+    """An instant, given as such (RFC 3339) or as a duration before now; RFC 3339 in UTC."""
+    try:
+        instant = datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+    except (ValueError, OverflowError):
+        try:
+            instant = datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            example = "2026-01-31T08:00:00Z"
+            raise click.BadParameter(
+                f"{text!r} is neither a duration such as 10m nor a time such as {example}"
+            ) from None
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+def header(text: str) -> tuple[str, str]:
+    """`Name: value` or `Name=value`: whichever sign comes first divides, for no name contains either."""
+    sign = re.search("[:=]", text)
+    name = text[: sign.start()].strip() if sign else ""
+    if sign is None or not _HEADER_NAME.fullmatch(name):
+        raise click.BadParameter(f"{text!r} is not a header: write 'Name: value' or Name=value")
+    value = text[sign.end() :].strip(" \t")
+    if _NOT_IN_A_HEADER.search(value):
+        raise click.BadParameter(f"the value of {name} has a line break or a NUL in it")
+    return name, value
+
+
+def query_pair(text: str) -> tuple[str, str]:
+    """A piece of a query, `key=value`, still to be percent-encoded; the first `=` divides."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise click.BadParameter(f"{text!r} is not key=value")
+    return key, value

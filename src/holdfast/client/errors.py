@@ -1,0 +1,60 @@
+"""What the client raises.
+
+    HoldfastError
+    └── GatewayError             a gateway could not do what the client asked
+        ├── GatewayUnreachable       no answer: nothing listens there, or it went silent
+        ├── Unauthorized             401 or 403: user and password are missing or wrong
+        ├── UnknownFunction          404: no such function
+        └── GatewayRefused           any other answer of 400 or above, or one that is not this API's
+
+Each carries the gateway's URL. What the user can do about it is said by the command line, which knows its own name.
+"""
+
+from __future__ import annotations
+
+from holdfast.errors import HoldfastError
+
+
+class GatewayError(HoldfastError):
+    """A gateway could not do what was asked. `gateway` is its URL."""
+
+    def __init__(self, gateway: str, message: str) -> None:
+        super().__init__(message)
+        self.gateway = gateway
+
+
+class GatewayUnreachable(GatewayError):
+    """No usable answer came. `sent` says whether the request may have arrived."""
+
+    def __init__(self, gateway: str, reason: str, *, sent: bool) -> None:
+        super().__init__(gateway, f"cannot reach the gateway at {gateway}: {reason}")
+        self.reason = reason
+        self.sent = sent
+
+
+class Unauthorized(GatewayError):
+    """The gateway wants a user and password. `tried` says whether any were sent."""
+
+    def __init__(self, gateway: str, *, tried: bool) -> None:
+        was = "does not accept the user and password it was given" if tried else "wants a user and password"
+        super().__init__(gateway, f"the gateway at {gateway} {was}")
+        self.tried = tried
+
+
+class UnknownFunction(GatewayError):
+    """No function has this name. `similar` holds names that exist and look like it, nearest first."""
+
+    def __init__(self, gateway: str, name: str, similar: tuple[str, ...] = ()) -> None:
+        super().__init__(gateway, f"no function is called {name} at {gateway}")
+        self.name = name
+        self.similar = similar
+
+
+class GatewayRefused(GatewayError):
+    """The gateway answered, but not with what was asked for. `status` is its HTTP status, `text` its explanation."""
+
+    def __init__(self, gateway: str, action: str, status: int, text: str) -> None:
+        super().__init__(gateway, f"the gateway at {gateway} did not {action}: {status} {text}".rstrip())
+        self.action = action
+        self.status = status
+        self.text = text
