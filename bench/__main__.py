@@ -1,0 +1,175 @@
+"""`python -m bench`: start both systems, measure, write the report. Non-zero only when something does not work."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from bench import report
+from bench.child import ROOT, BenchError, told
+from bench.holdfast_peer import holdfast
+from bench.machine import machine
+from bench.meter import ProcessGone, memory_mb
+from bench.naive.peer import naive
+from bench.peer import Durability, Peer
+from bench.receiver import receiver
+from bench.scenarios import NAMES, WITHOUT_FSYNC_ONLY, Name, Plan, Row, Scenarios
+from holdfast.errors import HoldfastError
+
+PEERS = ("holdfast", "naive")
+DURABILITIES: tuple[Durability, ...] = get_args(Durability)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """One run of the bench: what it was asked for and what it has measured."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.rows: list[Row] = []
+        self.footprints: list[dict[str, Any]] = []
+        self._plan = Plan(
+            seconds=options.seconds,
+            warmup_s=min(0.7, options.seconds / 4),
+            most_calls=options.calls,
+            accept_connections=options.connections,
+            sync_connections=tuple(number for number in (1, 64) if number in options.connections or number == 64),
+        )
+
+    async def run(self, folder: Path) -> None:
+        """Measure everything, one durability after the other."""
+        for durability in self._options.durability:
+            names = [name for name in self._options.only if durability == "os" or name not in WITHOUT_FSYNC_ONLY]
+            if names:
+                await self._measure(durability, names, folder / durability)
+
+    async def _measure(self, durability: Durability, names: list[Name], folder: Path) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            peers = []
+            for name in self._options.peers:
+                (folder / name).mkdir(parents=True)
+                say(f"starting {name} with durability {durability} …")
+                peers.append(await stack.enter_async_context(self._peer(name, durability, folder / name)))
+            arrivals = await stack.enter_async_context(receiver())
+            self.footprints += [_footprint(peer) for peer in peers]
+            scenarios = [Scenarios(peer, self._plan, arrivals) for peer in peers]
+            for name in names:
+                # Turn by turn, so that what else the machine does meets both alike.
+                rows = [scenario.measure(name) for scenario in scenarios]
+                while await self._one_turn(rows):
+                    pass
+
+    async def _one_turn(self, rows: list[AsyncIterator[Row]]) -> bool:
+        """The next row of each peer; False when there is none."""
+        found = False
+        for upcoming in rows:
+            row = await anext(upcoming, None)
+            if row is not None:
+                found = True
+                self.rows.append(row)
+                say(report.one_line(row))
+        return found
+
+    def _peer(self, name: str, durability: Durability, folder: Path) -> AbstractAsyncContextManager[Peer]:
+        return holdfast(durability, folder) if name == "holdfast" else naive(durability, folder)
+
+
+def _footprint(peer: Peer) -> dict[str, Any]:
+    return {
+        "peer": peer.name,
+        "durability": peer.durability,
+        "ready_s": round(peer.ready_s, 2),
+        "memory_mb": {part: round(size, 1) for part, size in memory_mb(peer.parts).items()},
+    }
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    def some_of(allowed: tuple[str, ...]) -> Any:
+        def parse(text: str) -> list[str]:
+            chosen = text.split(",")
+            if unknown := set(chosen) - set(allowed):
+                raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not among {', '.join(allowed)}")
+            return [name for name in allowed if name in chosen]
+
+        return parse
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in text.split(","))
+
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Holdfast beside the naive peer.")
+    parser.add_argument("--only", type=some_of(NAMES), default=list(NAMES), help=f"some of {','.join(NAMES)}")
+    parser.add_argument("--peers", type=some_of(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument(
+        "--durability", type=some_of(DURABILITIES), default=list(DURABILITIES), help=f"some of {','.join(DURABILITIES)}"
+    )
+    parser.add_argument("--connections", type=numbers, default=(1, 64, 256), help="for accept: 1,64,256")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (3)")
+    parser.add_argument("--calls", type=int, default=20_000, help="most calls that wait in run and callback (20000)")
+    parser.add_argument("--quick", action="store_true", help="one second per measurement, at most 3000 calls")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder of the report")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.seconds, options.calls = 1.0, 3_000
+    return options
+
+
+async def _run(options: argparse.Namespace, command: str) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
+    data = ROOT / ".holdfast"  # beside the project, not in /tmp: a memory file system would make every fsync free
+    data.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=data))
+    bench = Bench(options)
+    facts = machine(folder)
+    problem = ""
+    try:
+        await bench.run(folder)
+    except (BenchError, ProcessGone, HoldfastError, OSError, ExceptionGroup) as error:
+        problem = told(error)
+        say(f"the bench could not go on: {problem}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not bench.rows:
+        return 1
+    text = report.markdown(bench.rows, facts, bench.footprints, command)
+    content = {
+        "command": command,
+        "machine": facts,
+        "footprints": bench.footprints,
+        "rows": [row.as_json() for row in bench.rows],
+        "problem": problem,
+    }
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{facts['commit'].rstrip('+')}"
+    path = report.write(options.out, name, text, content)
+    print(text)
+    say(f"written to {path}")
+    failed = [row for row in bench.rows if row.failures]
+    for row in failed:
+        say(f"not every request was answered as expected: {report.one_line(row)}")
+    return 1 if problem or failed else 0
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    command = " ".join(["python -m bench", *arguments])
+    try:
+        return asyncio.run(_run(_options(arguments), command))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("stopped; nothing was written")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

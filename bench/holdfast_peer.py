@@ -1,0 +1,58 @@
+"""Holdfast as its users start it: `holdfast serve` with one gateway and one worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.child import ROOT
+from bench.peer import Durability, Peer
+from bench.processes import BIN, Running, running, written
+from bench.stream import stream
+
+STREAM = "OF_faas-request"
+READY_S = 30
+
+
+@contextlib.asynccontextmanager
+async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
+    """Start it with its data in `folder`."""
+    ready_file = folder / "ready.json"
+    argv: list[str | Path] = [
+        BIN / "holdfast",
+        "serve",
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--data",
+        folder / "data",
+    ]
+    argv += ["--durability", durability, "--gateways", "1", "--workers", "1", "--max-inflight", "64", "--no-auth"]
+    argv += ["--ready-file", ready_file, "--stack", ROOT / "bench" / "stack.yml"]
+    started = time.monotonic()
+    async with running("holdfast serve", argv) as serve:
+        await serve.ready(written(ready_file), READY_S)
+        ready_s = time.monotonic() - started
+        ready = json.loads(ready_file.read_text())
+        async with stream(ready["nats"], STREAM) as calls:
+            yield Peer(
+                name="Holdfast",
+                durability=durability,
+                port=urlsplit(ready["gateway"]).port or 80,
+                stream=calls,
+                parts=_parts(serve, ready),
+                ready_s=ready_s,
+            )
+
+
+def _parts(serve: Running, ready: dict[str, Any]) -> dict[str, list[int]]:
+    """Every process of it, by part. Functions are whatever the provider has started."""
+    known = {part: ready["processes"][part] for part in ("gateway", "worker", "nats-server", "provider")}
+    others = set(serve.descendants()) - {pid for pids in known.values() for pid in pids}
+    return {**known, "function": sorted(others), "supervisor": [serve.pid]}

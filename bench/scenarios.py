@@ -1,0 +1,237 @@
+"""What is measured. Each scenario takes a running peer and gives rows; none judges a figure.
+
+    accept     POST /async-function/echo, answered 202: workers held still, so that nothing runs meanwhile
+    run        calls accepted while the worker is held still, then let go: until the queue is empty
+    callback   the same, each call with X-Callback-Url
+    whole      64 calls under way at once, each from its POST to its callback, everything at work at the same time
+    sync       POST /function/echo
+    idle       one call at a time, with a rest between: from its POST to the function's first line, and to the callback
+
+Request bodies have 256 bytes. CPU time is that of each part within the measured window, divided by the requests in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from bench.child import BenchError
+from bench.figures import Latency
+from bench.load import LoadSpec
+from bench.meter import cpu_seconds, spent
+from bench.peer import Peer
+from bench.processes import stopped
+from bench.receiver import Receiver
+from bench.roundtrip import RoundtripSpec
+
+Name = Literal["accept", "run", "callback", "whole", "sync", "idle"]
+NAMES: tuple[Name, ...] = get_args(Name)
+
+WITHOUT_FSYNC_ONLY: frozenset[Name] = frozenset(("run", "callback", "whole", "sync"))
+"""Measured with durability `os` only: what `disk` adds is seen in accept and idle."""
+
+BODY = "x" * 256
+SLOTS = 64
+IDLE_PAUSE_S = 0.005
+DRAIN_TIMEOUT_S = 120
+SETTLE_TIMEOUT_S = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how much."""
+
+    seconds: float = 3.0
+    warmup_s: float = 0.7
+    most_calls: int = 20_000
+    """Calls that wait for the worker at most, in run and callback."""
+    accept_connections: tuple[int, ...] = (1, 64, 256)
+    sync_connections: tuple[int, ...] = (1, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement of one peer."""
+
+    scenario: Name
+    what: str
+    """What the scenario was varied by, or which of its latencies this is."""
+    durability: str
+    peer: str
+    requests: int
+    seconds: float
+    per_second: float
+    latency_ms: Latency | None
+    cpu_us: dict[str, float]
+    """CPU µs per request, by part."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """What went wrong, and how often. Empty when every request had the answer that was expected."""
+    again: int = 0
+    """Callbacks beyond the first of a call: allowed, but worth knowing."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Scenarios:
+    """The scenarios for one peer."""
+
+    def __init__(self, peer: Peer, plan: Plan, receiver: Receiver) -> None:
+        self._peer = peer
+        self._plan = plan
+        self._receiver = receiver
+        self._runs = 0
+
+    async def measure(self, name: Name) -> AsyncIterator[Row]:
+        """The rows of one scenario, each as soon as it is there."""
+        match name:
+            case "accept":
+                for connections in self._plan.accept_connections:
+                    yield await self._accept(connections)
+            case "run":
+                yield await self._drain("run", callback=False)
+            case "callback":
+                yield await self._drain("callback", callback=True)
+            case "whole":
+                yield await self._whole()
+            case "sync":
+                for connections in self._plan.sync_connections:
+                    yield await self._sync(connections)
+            case "idle":
+                for row in await self._idle():
+                    yield row
+
+    async def _accept(self, connections: int) -> Row:
+        with stopped(self._peer.workers):
+            result = await self._load(self._async_request(), connections).run()
+            stored = await self._peer.stream.waiting()
+            accepted = result["all_statuses"].get("202", 0)
+            if stored < accepted:
+                raise BenchError(f"{self._peer.name} answered 202 for {accepted} calls and stored {stored} of them")
+            await self._peer.stream.purge()
+        await self._peer.stream.until_idle(SETTLE_TIMEOUT_S)
+        return self._row("accept", _connections(connections), result, "202")
+
+    async def _sync(self, connections: int) -> Row:
+        request = _post("/function/echo", self._peer.port, BODY)
+        result = await self._load(request, connections).run()
+        return self._row("sync", _connections(connections), result, "200")
+
+    async def _drain(self, name: Name, *, callback: bool) -> Row:
+        peer, receiver = self._peer, self._receiver
+        self._runs += 1
+        path = f"/{peer.name.replace(' ', '-')}/{peer.durability}/{self._runs}"
+        headers = {"X-Callback-Url": receiver.url(path)} if callback else {}
+        parts = {**peer.parts, "load": [receiver.pid]}
+        with stopped(peer.workers):
+            load = self._load(self._async_request(**headers), SLOTS, most=self._plan.most_calls)
+            filled = await load.run()
+            calls = await peer.stream.waiting()
+            if calls < filled["all_statuses"].get("202", 0) or not calls:
+                raise BenchError(f"{peer.name} accepted {filled['all_statuses']} and stored {calls} calls")
+            await receiver.expect(path, calls)
+            before = cpu_seconds(parts)
+        looks = await peer.stream.drain(DRAIN_TIMEOUT_S)
+        used = spent(before, cpu_seconds(parts))
+        done = await receiver.collect(SETTLE_TIMEOUT_S if callback else 0)
+        failures = {"called back too few": calls - done["calls"]} if callback and done["calls"] != calls else {}
+        await peer.stream.until_idle(SETTLE_TIMEOUT_S)
+        seconds = looks[-1][0] - looks[0][0]
+        return Row(
+            scenario=name,
+            what=f"{SLOTS} at once",
+            durability=peer.durability,
+            peer=peer.name,
+            requests=calls,
+            seconds=seconds,
+            per_second=(done["per_second"] if callback else _drain_rate(looks)) or calls / seconds,
+            latency_ms=None,
+            cpu_us=_each(used, calls),
+            failures=failures,
+            again=done["again"],
+        )
+
+    async def _whole(self) -> Row:
+        result = await self._roundtrip("echo", slots=SLOTS, pause_s=0, timed=False).run()
+        await self._peer.stream.until_idle(SETTLE_TIMEOUT_S)
+        return self._row("whole", f"{SLOTS} calls, to the callback", {**result, "latency_ms": result["to_callback_ms"]})
+
+    async def _idle(self) -> list[Row]:
+        result = await self._roundtrip("clock", slots=1, pause_s=IDLE_PAUSE_S, timed=True).run()
+        steps = {"to the 202": "accepted", "to the function's start": "started", "to the callback": "callback"}
+        return [
+            self._row("idle", what, {**result, "latency_ms": result[f"to_{step}_ms"]}) for what, step in steps.items()
+        ]
+
+    def _async_request(self, **headers: str) -> str:
+        return _post("/async-function/echo", self._peer.port, BODY, headers)
+
+    def _load(self, request: str, connections: int, most: int = 0) -> LoadSpec:
+        return LoadSpec(
+            port=self._peer.port,
+            request=request,
+            connections=connections,
+            seconds=self._plan.seconds,
+            warmup_s=0 if most else self._plan.warmup_s,
+            parts=self._peer.parts,
+            most=most,
+        )
+
+    def _roundtrip(self, function: str, *, slots: int, pause_s: float, timed: bool) -> RoundtripSpec:
+        return RoundtripSpec(
+            port=self._peer.port,
+            target=f"/async-function/{function}",
+            body=BODY,
+            slots=slots,
+            seconds=self._plan.seconds,
+            warmup_s=self._plan.warmup_s,
+            pause_s=pause_s,
+            timed_by_function=timed,
+            parts=self._peer.parts,
+        )
+
+    def _row(self, scenario: Name, what: str, result: dict[str, Any], expected: str = "") -> Row:
+        requests = result["requests"]
+        if not requests:
+            raise BenchError(f"{self._peer.name} answered nothing in {scenario}: {result['failures']}")
+        others = {
+            f"status {status}": count for status, count in result.get("statuses", {}).items() if status != expected
+        }
+        return Row(
+            scenario=scenario,
+            what=what,
+            durability=self._peer.durability,
+            peer=self._peer.name,
+            requests=requests,
+            seconds=result["seconds"],
+            per_second=requests / result["seconds"],
+            latency_ms=result["latency_ms"],
+            cpu_us=_each(result["cpu_s"], requests),
+            failures=result["failures"] | others,
+            again=result.get("again", 0),
+        )
+
+
+def _post(target: str, port: int, body: str, headers: dict[str, str] | None = None) -> str:
+    lines = {"Host": f"127.0.0.1:{port}", "Content-Type": "text/plain", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in (lines | (headers or {})).items())
+    return f"POST {target} HTTP/1.1\r\n{head}\r\n{body}"
+
+
+def _connections(number: int) -> str:
+    return "1 connection" if number == 1 else f"{number} connections"
+
+
+def _each(used: dict[str, float], requests: int) -> dict[str, float]:
+    return {part: round(seconds / requests * 1e6, 2) for part, seconds in used.items()}
+
+
+def _drain_rate(looks: list[tuple[float, int]]) -> float:
+    """Calls per second between 5 % and 95 % of the queue; 0 when it went too fast to be seen in steps."""
+    most = looks[0][1]
+    inner = [(at, waiting) for at, waiting in looks if 0.05 * most <= waiting <= 0.95 * most]
+    if len(inner) < 5:
+        return 0.0
+    (first_at, first), (last_at, last) = inner[0], inner[-1]
+    return (first - last) / (last_at - first_at)
