@@ -27,8 +27,8 @@ NOTES = """\
 - *all µs* is the sum of gateway, worker, nats-server and supervising processes per request; the function's and the
   load's cost stand apart.
 - *rate*, *CPU* and *p99* compare with the naive peer in the same row of the same run: Holdfast's throughput over the
-  peer's, the peer's *all µs* and p99 over Holdfast's; above 1 Holdfast is the better one. Both systems are up during the
-  whole run and take turns row by row; the other one idles.
+  peer's, the peer's *all µs* and p99 over Holdfast's; above 1 Holdfast is the better one. Both systems are up during
+  the whole run and take turns row by row; the other one idles.
 - The naive peer: Starlette on uvicorn (uvloop, httptools, no access log), nats-py publish with confirmation and
   `Nats-Msg-Id`, a nats-py pull consumer on uvloop (64 calls at once, fetches when 16 slots are free), aiohttp without
   connection limit; the same nats-server binary and configuration, one work-queue stream in files; the same functions
@@ -61,16 +61,16 @@ def markdown(rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[di
 def _machine(facts: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in facts["libraries"].items())
     return (
-        f"{row.scenario:9}{row.what:26}{row.durability:5}{row.peer:11}{row.per_second:9,.0f}/s  {latency:26}  "
-        f"µs: {parts}{trouble}"
+        f"{facts['cpu']}, {facts['cores']} cores shared by servers and load, {facts['memory_gb']} GB; "
+        f"{facts['kernel']}; {facts['python']}; nats-server {facts['nats_server']}; {libraries}. "
+        f"Data on {facts['data_filesystem']}, one fsync {facts['fsync_us']} µs. "
+        f"Load average before: {facts['load_average_before']}."
     )
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    head = [
-        "",
-        "durability",
-        "system",
+    words = ["", "durability", "system"]
+    numbers = [
         "per s",
         "p50 ms",
         "p99 ms",
@@ -78,21 +78,18 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "worker µs",
         "nats-server µs",
         "all µs",
+        "function µs",
+        "load µs",
     ]
-    head += ["function µs", "load µs", "rate", "CPU", "p99"]
-    lines = [_line(head), _line(["---"] * 3 + ["--:"] * (len(head) - 3))]
+    ratios = ["rate", "CPU", "p99"]
+    lines = [_line(words + numbers + ratios), _line(["---"] * 3 + ["--:"] * 12)]
     for row in rows:
         times, cpu = row.latency_ms, row.cpu_us
+        costs = [*(cpu[part] for part in SYSTEM[:3]), all_us(row), cpu.get("function", 0), cpu.get("load", 0)]
         cells = [row.what, row.durability, row.peer, f"{row.per_second:,.0f}"]
         cells += [f"{times['p50']:.2f}", f"{times['p99']:.2f}"] if times else ["", ""]
-        cells += [f"{cpu[part]:.0f}" for part in SYSTEM[:3]]
-        cells += [
-            f"{all_us(row):.0f}",
-            f"{cpu.get('function', 0):.0f}",
-            f"{cpu.get('load', 0):.0f}",
-            *_ratios(row, rows),
-        ]
-        lines.append(_line(cells))
+        cells += [f"{cost:.0f}" for cost in costs]
+        lines.append(_line(cells + _ratios(row, rows)))
     return lines + _remarks(rows)
 
 
@@ -153,7 +150,10 @@ def one_line(row: Row) -> str:
     latency = f"p50 {times['p50']:.2f} p99 {times['p99']:.2f} ms" if times else ""
     parts = " ".join(f"{part} {us:.0f}" for part, us in row.cpu_us.items())
     trouble = f"  FAILED: {row.failures}" if row.failures else ""
-    return f"{row.scenario:9}{row.what:24}{row.durability:5} {row.peer:11}{row.per_second:9,.0f}/s  {latency:26}  µs: {parts}{trouble}"
+    return (
+        f"{row.scenario:9}{row.what:27}{row.durability:5}{row.peer:11}{row.per_second:9,.0f}/s  {latency:26}  "
+        f"µs: {parts}{trouble}"
+    )
 
 
 def write(folder: Path, name: str, text: str, content: dict[str, Any]) -> Path:
