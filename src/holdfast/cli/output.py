@@ -20,7 +20,7 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: froze
 
 def fields(values: Mapping[str, str | Sequence[str] | Mapping[str, str]]) -> list[str]:
     """Lines of `name: value`, values aligned; lists and mappings one element a line, empty ones left out."""
-    widest = max(len(name) for name in values) + 2
+    widest = max(len(name) for name, value in values.items() if value) + 2
     lines: list[str] = []
     for name, value in values.items():
         if isinstance(value, str):

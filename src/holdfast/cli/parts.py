@@ -7,6 +7,7 @@ asked to stop (Ctrl-C or SIGTERM) stops in order and exits 0; asked a second tim
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -101,7 +102,7 @@ def serve(
     data: Path | None,
     stack: str | None,
     nats: str | None,
-    durability: str,
+    durability: Literal["disk", "os"],
     gateways: int,
     workers: int,
     max_inflight: int,
