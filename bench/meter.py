@@ -21,7 +21,7 @@ class ProcessGone(Exception):
     """A measured process has ended."""
 
     def __init__(self, part: str, pid: int) -> None:
-        super().__init__(f"the {part} (process {pid}) ended during the measurement: look at its output above")
+        super().__init__(f"the {part} (process {pid}) ended during the measurement")
         self.part = part
         self.pid = pid
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from bench.child import ROOT, BenchError
+from bench.meter import ProcessGone
 from holdfast.process import Process, start
 
 BIN = Path(sys.executable).parent
@@ -76,9 +77,11 @@ async def running(
     ) as process:
         try:
             yield Running(name, process, output)
-        except BaseException:
+        except ProcessGone:
             if process.returncode is not None:
-                print(f"{name} had ended with code {process.returncode}:", *output, sep="\n  ", file=sys.stderr)
+                print(
+                    f"{name} ended with code {process.returncode}; its last output:", *output, sep="\n", file=sys.stderr
+                )
             raise
 
 

@@ -73,8 +73,8 @@ async def invoke(request: Request) -> Response:
 
 def _target(request: Request) -> str:
     path: str = request.path_params.get("path", "")
-    query = request.url.query
-    return f"/{path}?{query}" if query else f"/{path}"
+    query: bytes = request.scope["query_string"]
+    return f"/{path}?{query.decode()}" if query else f"/{path}"
 
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
