@@ -17,11 +17,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, cast
 
 from holdfast.errors import StartError
 
 Stream = Literal["stdout", "stderr"]
+DataSink = Callable[[Stream, bytes], None]
+"""Called with output as it comes, in pieces of any size."""
 LineSink = Callable[[Stream, str], None]
 """Called with each line of output, without its line end, in the order of arrival."""
 
@@ -86,8 +88,8 @@ class Process:
             signal_group(self.pid, number)
 
     async def terminate(self, grace_s: float) -> int:
-        """SIGTERM to the group, SIGKILL after `grace_s`; the exit code. A cancelled wait kills at once."""
-        self.send(signal.SIGTERM)
+        """SIGTERM to the group, SIGKILL after `grace_s`; the exit code. Cancelled or without grace it kills at once."""
+        self.send(signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
         try:
             async with asyncio.timeout(grace_s):
                 return await self.wait()
@@ -105,21 +107,26 @@ async def start(
     *,
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    stdin: bytes | None = None,
+    on_data: DataSink | None = None,
     on_line: LineSink | None = None,
     pass_fds: Sequence[int] = (),
     grace_s: float = 10.0,
 ) -> AsyncIterator[Process]:
     """Run a command as long as the context lasts; leaving it, also by cancellation, ends the command's whole group.
 
-    Without `on_line` the command writes where this process writes. Raises StartError when it cannot be started.
+    Its output goes to `on_data` or, cut into lines, to `on_line`; with neither it writes where this process writes.
+    `stdin` is written while output is read, whatever their sizes. Raises StartError when it cannot be started.
     """
     loop = asyncio.get_running_loop()
-    output = subprocess.PIPE if on_line is not None else None
+    cutter = _LineCutter(on_line) if on_line is not None else None
+    sink = cutter.feed if cutter is not None else on_data
+    output = subprocess.PIPE if sink is not None else None
     try:
-        transport, protocol = await loop.subprocess_exec(
-            lambda: _Output(loop, on_line),
+        transport, child = await loop.subprocess_exec(
+            lambda: _Child(loop, sink, cutter.end if cutter is not None else None),
             *argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=None if environ is None else dict(environ),
@@ -131,12 +138,22 @@ async def start(
     except OSError as error:
         where = f" in {cwd}" if cwd is not None else ""
         raise StartError(f"{argv[0]} could not be started{where}: {error.strerror or error}") from error
-    process = Process(transport.get_pid(), protocol.ended)
-    protocol.belongs_to(process.pid, transport)
+    process = Process(transport.get_pid(), child.ended)
+    child.belongs_to(process.pid, transport)
     try:
+        if stdin is not None:
+            # A cast, for uvloop's transport is one without deriving from the class.
+            _write_all(cast("asyncio.WriteTransport", transport.get_pipe_transport(0)), stdin)
         yield process
     finally:
         await process.terminate(grace_s)
+
+
+def _write_all(pipe: asyncio.WriteTransport, data: bytes) -> None:
+    """Write and close. A command that does not read its input loses it, as in a shell."""
+    if not pipe.is_closing():
+        pipe.write(data)
+        pipe.write_eof()  # after what is written has gone out
 
 
 def restart_pause_s(failures: int) -> float:
@@ -187,14 +204,42 @@ async def supervise(
         failures += 1
 
 
-class _Output(asyncio.SubprocessProtocol):
-    """Cuts output into lines and learns of the end: `ended` is set after the last line was handed on."""
+class _LineCutter:
+    """Cuts output into lines."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_line: LineSink | None) -> None:
+    def __init__(self, on_line: LineSink) -> None:
+        self._on_line = on_line
+        self._partial: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
+
+    def feed(self, stream: Stream, data: bytes) -> None:
+        *lines, rest = (self._partial[stream] + data).split(b"\n")
+        for line in lines:
+            self._emit(stream, line)
+        while len(rest) > MAX_LINE_BYTES:
+            self._emit(stream, rest[:MAX_LINE_BYTES])
+            rest = rest[MAX_LINE_BYTES:]
+        self._partial[stream] = rest
+
+    def end(self) -> None:
+        """Hand on what had no line end."""
+        for stream, rest in self._partial.items():
+            if rest:
+                self._emit(stream, rest)
+
+    def _emit(self, stream: Stream, line: bytes) -> None:
+        self._on_line(stream, line.decode(errors="replace").rstrip("\r"))
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """Hands output on and learns of the end: `ended` is set after the last of the output."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sink: DataSink | None, on_output_end: Callable[[], None] | None
+    ) -> None:
         self.ended: asyncio.Future[int] = loop.create_future()
         self._loop = loop
-        self._on_line = on_line
-        self._partial: dict[int, bytes] = {1: b"", 2: b""}
+        self._sink = sink
+        self._on_output_end = on_output_end
         self._pid = 0
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = False
@@ -208,17 +253,8 @@ class _Output(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         assert isinstance(data, bytes)  # noqa: S101 - the transport is a binary one
-        *lines, rest = (self._partial[fd] + data).split(b"\n")
-        for line in lines:
-            self._emit(fd, line)
-        while len(rest) > MAX_LINE_BYTES:
-            self._emit(fd, rest[:MAX_LINE_BYTES])
-            rest = rest[MAX_LINE_BYTES:]
-        self._partial[fd] = rest
-
-    def _emit(self, fd: int, line: bytes) -> None:
-        if self._on_line is not None:
-            self._on_line("stdout" if fd == 1 else "stderr", line.decode(errors="replace").rstrip("\r"))
+        if self._sink is not None:
+            self._sink("stdout" if fd == 1 else "stderr", data)
 
     def process_exited(self) -> None:
         self._exited = True
@@ -234,12 +270,10 @@ class _Output(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is the interface's
         if self._linger is not None:
             self._linger.cancel()
-        for fd, rest in self._partial.items():
-            if rest:
-                self._emit(fd, rest)
-        if not self.ended.done():
-            # Set on the next turn: the transport learns its exit code before or after this call, by loop.
-            self._loop.call_soon(self._conclude)
+        if self._on_output_end is not None:
+            self._on_output_end()
+        # On the next turn: the transport learns its exit code before or after this call, by loop.
+        self._loop.call_soon(self._conclude)
 
     def _conclude(self) -> None:
         code = None

@@ -74,6 +74,33 @@ def test_output_arrives_line_by_line_and_the_exit_code_after_it(run: Run) -> Non
     run(scenario())
 
 
+@LOOPS
+def test_large_input_and_output_pass_at_the_same_time(run: Run) -> None:
+    async def scenario() -> None:
+        size = 20_000_000
+        received = 0
+
+        def count(stream: str, data: bytes) -> None:
+            nonlocal received
+            received += len(data)
+
+        async with asyncio.timeout(60), start(["cat"], stdin=b"x" * size, on_data=count) as process:
+            assert await process.wait() == 0
+        assert received == size
+
+    run(scenario())
+
+
+@LOOPS
+@pytest.mark.parametrize("size", [0, 5_000_000])
+def test_a_command_that_does_not_read_its_input_just_ends(run: Run, size: int) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(20), start(["true"], stdin=b"x" * size, on_data=lambda *_: None) as process:
+            assert await process.wait() == 0
+
+    run(scenario())
+
+
 def test_an_endless_line_is_handed_on_in_pieces() -> None:
     async def scenario() -> None:
         lines = Lines()
