@@ -1,0 +1,415 @@
+"""One request and its answer, as the application sees them.
+
+An exchange turns what the application asks for (collect the body, stream it, answer) into bytes for the connection
+and calls for the application. Sockets, timers and the order of pipelined exchanges are the connection's
+(connection.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from holdfast.headers import RawHeaders
+from holdfast.http1.framing import (
+    BODILESS,
+    CLOSE,
+    KEEP_ALIVE,
+    AnswerBody,
+    Refusal,
+    answer_body,
+    body_too_large,
+    framing_line,
+)
+from holdfast.http1.message import header_lines, status_line
+
+# What happens to body bytes that arrive: kept until the application says what it wants, kept for collect, handed to a
+# reader, thrown away. Plain integers, because they are compared for every request.
+HOLD, COLLECT, STREAM, DISCARD = range(4)
+
+# Up to here head and body are joined into one write; beyond it copying costs more than a second entry in the write
+# queue.
+JOIN_BELOW = 65_536
+
+
+class Application(Protocol):
+    """Whoever answers. Called on the event loop; an exception is logged and answered 500."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """Called once for each request when its head is complete; must answer, now or later."""
+
+
+class BodyReader(Protocol):
+    """Takes a request body as it comes.
+
+    Exactly one of body_end and body_lost is called, last; neither once the answer is complete.
+    """
+
+    def body_data(self, data: bytes) -> None:
+        """The next bytes, never empty."""
+
+    def body_end(self) -> None:
+        """The body is complete."""
+
+    def body_lost(self) -> None:
+        """The rest will never come: the client left, was too slow, or broke the protocol."""
+
+
+class Lane(Protocol):
+    """What an exchange needs of its connection."""
+
+    client_host: str
+    loop: asyncio.AbstractEventLoop
+    reading: bool
+
+    @property
+    def date(self) -> bytes:
+        """The current `Date` header line."""
+
+    def write(self, data: bytes) -> bool:
+        """Send bytes; False when the socket does not take them as fast as they come."""
+
+    def body_wanted(self, exchange: Exchange) -> None:
+        """The application has said what becomes of the body: read on."""
+
+    def pause_body(self, exchange: Exchange) -> None:
+        """Read no more for now."""
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Hand a collected body over."""
+
+    def may_drain(self, exchange: Exchange) -> bool:
+        """Whether the rest of an unwanted body is so short that the connection can be kept."""
+
+    def answer_finished(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Answer in the application's place and close."""
+
+    def abort(self, exchange: Exchange) -> None:
+        """Close without finishing."""
+
+
+class Exchange:
+    """One request and the means to answer it.
+
+    The application first says what it wants of the body (`collect` or `stream`, at most one of them), then answers with
+    `respond`, or with `start`, `write` and `end`. Answering without asking for the body is fine. When the client has
+    gone or the lane has answered in the application's place, all of these do nothing: `on_gone` tells.
+    """
+
+    __slots__ = (
+        "_expects",
+        "_fields",
+        "_lane",
+        "_on_gone",
+        "_on_pause",
+        "_on_resume",
+        "_pending",
+        "_unsent",
+        "answered",
+        "body_kind",
+        "chunked",
+        "client_host",
+        "complete",
+        "content_length",
+        "done",
+        "headers",
+        "keep",
+        "limit",
+        "lost",
+        "method",
+        "mode",
+        "over",
+        "parts",
+        "reader",
+        "received",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        lane: Lane,
+        method: bytes,
+        target: bytes,
+        headers: RawHeaders,
+        fields: dict[bytes, bytes],
+        *,
+        version: str,
+        keep: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        """As sent; of a target in absolute form the path and query."""
+        self.headers = headers
+        """In order, duplicates and spelling kept, white space around values removed."""
+        self.version = version
+        """`1.1` or `1.0`."""
+        self.client_host: str = lane.client_host
+        """The address of the socket's other end; empty for sockets that have none."""
+        length = fields.get(b"content-length")
+        self.content_length: int | None = None if length is None else int(length)
+        self.chunked: bool = b"transfer-encoding" in fields
+        self.answered: bool = False
+        """Whether an answer was begun, by whomever."""
+        self._fields = fields
+        self._lane = lane
+        self._expects: bool = b"expect" in fields and version == "1.1"
+        self._pending: list[bytes] | None = None
+        self.body_kind: AnswerBody | None = None
+        self._on_gone: Callable[[], None] | None = None
+        self._on_pause: Callable[[], None] | None = None
+        self._on_resume: Callable[[], None] | None = None
+        # The lane's: how far the body is, and what becomes of it.
+        self.mode = HOLD
+        self.parts: list[bytes] = []
+        self.received = 0
+        self.limit: float = float("inf")
+        self.done: Callable[[Exchange, bytes], None] | None = None
+        self.reader: BodyReader | None = None
+        self.complete: bool = False
+        self.keep = keep
+        # Nothing more can be sent: the answer is complete or nobody waits for it; `lost` is the second.
+        self.over: bool = False
+        self.lost: bool = False
+
+    def header(self, lower_name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name; None when it is absent."""
+        return self._fields.get(lower_name)
+
+    # ---- the body
+
+    def collect(self, limit: int, done: Callable[[Exchange, bytes], None]) -> None:
+        """Call `done` with the whole body, at once when it is there already.
+
+        A body over `limit` bytes, declared or as it arrives, is answered 413 by the lane and the connection closed;
+        then, and when the client leaves early, `done` is never called.
+        """
+        self._choose(COLLECT)
+        if self.over:
+            return
+        self.limit = limit
+        self.done = done
+        if self.received > limit or (self.content_length or 0) > limit:
+            self._lane.refuse(self, body_too_large(limit))
+        elif self.complete:
+            self._lane.deliver(self)
+        elif self._expects or not self._lane.reading:
+            self._continue()
+
+    def stream(self, reader: BodyReader) -> None:
+        """Hand the body to `reader` as it comes, what has come already at once."""
+        self._choose(STREAM)
+        if self.over:
+            reader.body_lost()
+            return
+        self.reader = reader
+        parts, self.parts = self.parts, []
+        for part in parts:
+            reader.body_data(part)
+            if self.reader is not reader:
+                return  # it answered or aborted
+        if self.complete:
+            reader.body_end()
+        elif self._expects or not self._lane.reading:
+            self._continue()
+
+    def pause_body(self) -> None:
+        """Read no more from the socket; bytes that are read already (256 KiB at most) still come."""
+        if not (self.over or self.complete):
+            self._lane.pause_body(self)
+
+    def resume_body(self) -> None:
+        """Read again."""
+        if not (self.over or self.complete):
+            self._lane.body_wanted(self)
+
+    def _choose(self, mode: int) -> None:
+        if self.mode != HOLD:
+            raise RuntimeError("the body of a request can be asked for once, and before the answer")
+        self.mode = mode
+
+    def _continue(self) -> None:
+        if self._expects and not self.received and not self.answered:
+            self._lane.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expects = False
+        self._lane.body_wanted(self)
+
+    # ---- the answer
+
+    def respond(self, status: int, headers: bytes = b"", body: bytes = b"") -> None:
+        """Send the whole answer. HOT: one write.
+
+        `headers` are lines made by `header_lines`, without Content-Length, Transfer-Encoding, Connection and Date,
+        which the lane adds.
+        """
+        if self.answered or self.over:
+            self._answered_before()
+            return
+        self.answered = True
+        lane = self._lane
+        if not self.complete:
+            self._leave_body()
+        if status in BODILESS:
+            length = body = b""
+        else:
+            length = b"Content-Length: %d\r\n" % len(body)
+            if self.method == b"HEAD":
+                body = b""
+        connection = b"" if self.keep and self.version == "1.1" else self._connection_line()
+        if len(body) < JOIN_BELOW:
+            lane.write(
+                b"%b%b%b%b%b\r\n%b" % (status_line(status), headers, length, lane.date, connection, body),
+            )
+        else:
+            lane.write(b"%b%b%b%b%b\r\n" % (status_line(status), headers, length, lane.date, connection))
+            lane.write(body)
+        self._finish()
+
+    def start(self, status: int, headers: RawHeaders, length: int | None) -> None:
+        """Begin a streamed answer of `length` bytes, or of unknown length (None).
+
+        `headers` must not hold Content-Length, Transfer-Encoding and Connection; a `Date` among them is kept instead
+        of the lane's own. The head waits for the first `write` or `end` of the same turn of the loop, so that a short
+        answer is one write.
+        """
+        if self.answered or self.over:
+            self._answered_before()
+            return
+        lines = header_lines(headers)
+        self.answered = True
+        if not self.complete and self.mode == HOLD:
+            self._leave_body()
+        kind = self.body_kind = answer_body(self.method, self.version, status, length)
+        self._unsent = length or 0
+        if kind is AnswerBody.UNTIL_CLOSE:
+            self.keep = False
+        has_date = any(len(name) == 4 and name.lower() == b"date" for name, _ in headers)
+        head = b"%b%b%b%b%b\r\n" % (
+            status_line(status),
+            lines,
+            framing_line(kind, status, length),
+            b"" if has_date else self._lane.date,
+            self._connection_line(),
+        )
+        self._pending = [head]
+        self._lane.loop.call_soon(self._flush)
+
+    def write(self, data: bytes) -> bool:
+        """Send a piece of a started answer. False: the client reads slowly, wait for `resume` of `on_flow`."""
+        if self.over:
+            return False
+        if not data or self.body_kind is AnswerBody.NONE:
+            return True
+        if self.body_kind is AnswerBody.CHUNKED:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif self.body_kind is AnswerBody.LENGTH:
+            self._unsent -= len(data)
+            if self._unsent < 0:
+                raise ValueError("the answer is longer than its announced length")
+        if self._pending is not None:
+            self._pending.append(data)
+            if len(data) < JOIN_BELOW:
+                return True
+            return self._flush()
+        return self._lane.write(data)
+
+    def end(self) -> None:
+        """The answer is complete. One that is shorter than announced is aborted, so that nobody takes it for whole."""
+        if self.over:
+            return
+        if self.body_kind is AnswerBody.LENGTH and self._unsent:
+            self.abort()
+            return
+        last = b"0\r\n\r\n" if self.body_kind is AnswerBody.CHUNKED else b""
+        if self._pending is not None:
+            self._pending.append(last)
+            self._flush()
+        elif last:
+            self._lane.write(last)
+        self._finish()
+
+    def abort(self) -> None:
+        """Close the connection without finishing, so that the client notices that the answer broke off."""
+        if not self.over:
+            self._flush()
+            self._lane.abort(self)
+
+    def on_flow(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """Call `pause` when the client does not take the answer as fast as it comes, `resume` when it does again."""
+        self._on_pause = pause
+        self._on_resume = resume
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call back once when nobody waits for the application's answer any more.
+
+        The client disconnected before the answer was complete, or the lane itself answered (a body too large, too
+        slow or not HTTP). Called at once when that has happened already.
+        """
+        if self.lost:
+            callback()
+        elif not self.over:
+            self._on_gone = callback
+
+    def _answered_before(self) -> None:
+        if not self.lost:
+            raise RuntimeError("a request can be answered once")
+
+    def _flush(self) -> bool:
+        pending, self._pending = self._pending, None
+        if pending is None or self.over:
+            return True
+        return self._lane.write(pending[0] if len(pending) == 1 else b"".join(pending))
+
+    def _leave_body(self) -> None:
+        """The answer comes before the end of an unwanted body: read the rest away, or close after the answer."""
+        if self._expects or not self._lane.may_drain(self):
+            # A client that expects 100 may or may not send its body after the answer: where the next request begins
+            # is unknown.
+            self.keep = False
+        self._drop_body()
+
+    def _drop_body(self) -> None:
+        self.mode = DISCARD
+        self.parts = []
+        self.reader = None
+        self.done = None
+
+    def _connection_line(self) -> bytes:
+        if not self.keep:
+            return CLOSE
+        return b"" if self.version == "1.1" else KEEP_ALIVE
+
+    def _finish(self) -> None:
+        self.over = True
+        self._on_gone = self._on_pause = self._on_resume = None
+        if not self.complete and self.mode != DISCARD:
+            # A streamed answer ended while its request was still coming: too late to announce anything.
+            self.keep = self.keep and self._lane.may_drain(self)
+            self._drop_body()
+        self._lane.answer_finished(self)
+
+    # ---- called by the lane
+
+    def flow(self, *, paused: bool) -> None:
+        """The socket's write buffer has filled or emptied."""
+        callback = self._on_pause if paused else self._on_resume
+        if callback is not None:
+            callback()
+
+    def leave(self) -> None:
+        """Nobody waits for the application's answer any more."""
+        if self.over:
+            return
+        self.over = self.lost = True
+        reader, self.reader = self.reader, None
+        callback, self._on_gone = self._on_gone, None
+        self._on_pause = self._on_resume = self.done = None
+        self.parts = []
+        if reader is not None and not self.complete:
+            reader.body_lost()
+        if callback is not None:
+            callback()
