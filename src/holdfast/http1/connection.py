@@ -109,14 +109,17 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self, method: bytes, target: bytes, headers: RawHeaders, fields: dict[bytes, bytes], *, version: str, keep: bool
     ) -> None:
         """Begin the request, or let it wait for those before it. HOT."""
-        exchange = Exchange(
-            self, method, target, headers, fields, version=version, keep=keep and not self.server.draining
-        )
+        keep = keep and not self.server.draining
+        exchange = Exchange(self, method, target, headers, fields, version=version, keep=keep)
+        # A request without a body is complete here already: the parser's word for it would come too late for an answer
+        # that is given in `begin`.
+        exchange.complete = not (exchange.content_length or exchange.chunked)
         if self._current is None and not self._waiting and not self._write_paused:
-            self._incoming = self._current = exchange
+            self._incoming = None if exchange.complete else exchange
+            self._current = exchange
             self._begin(exchange)
         elif len(self._waiting) < self.limits.max_pipelined:
-            self._incoming = exchange
+            self._incoming = None if exchange.complete else exchange
             self._waiting.append(exchange)
         else:
             limit = self.limits.max_pipelined
