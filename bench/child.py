@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -99,7 +100,10 @@ def serve_lines(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -
                 result = await answer(json.loads(line))
             except Exception as error:  # noqa: BLE001 - the parent decides what becomes of it
                 result = {"error": told(error)}
-            print(json.dumps(result), flush=True)
+            try:
+                print(json.dumps(result), flush=True)
+            except BrokenPipeError:
+                os._exit(1)  # the parent was killed: nobody is there to be told
 
     # Only lists of floats grow here: no garbage that needs collecting, and no pauses that would look like latency.
     gc.disable()
