@@ -153,9 +153,12 @@ def gateway() -> int:
 
     Answers /function and /async-function. Any number may run: they share nothing but NATS and the provider.
     """
-    from holdfast.gateway.app import run  # noqa: PLC0415
+    settings = GatewaySettings.from_environment()
+    nats, logs = NatsSettings.from_environment(), LogSettings.from_environment()
 
-    return run(GatewaySettings.from_environment(), NatsSettings.from_environment(), LogSettings.from_environment())
+    from holdfast.gateway.app import run  # noqa: PLC0415 - loaded to be run, not for --help
+
+    return run(settings, nats, logs)
 
 
 @click.command(
@@ -169,9 +172,12 @@ def worker() -> int:
 
     Takes calls from a queue, runs them and sends the callbacks. Any number may share a queue.
     """
-    from holdfast.worker.app import run  # noqa: PLC0415
+    settings = WorkerSettings.from_environment()
+    nats, logs = NatsSettings.from_environment(), LogSettings.from_environment()
 
-    return run(WorkerSettings.from_environment(), NatsSettings.from_environment(), LogSettings.from_environment())
+    from holdfast.worker.app import run  # noqa: PLC0415 - loaded to be run, not for --help
+
+    return run(settings, nats, logs)
 
 
 @click.command(
@@ -185,9 +191,11 @@ def provider() -> int:
 
     Runs the functions of a stack.yml as processes on this machine and speaks OpenFaaS's provider API.
     """
-    from holdfast.provider.app import run  # noqa: PLC0415
+    settings, logs = ProviderSettings.from_environment(), LogSettings.from_environment()
 
-    return run(ProviderSettings.from_environment(), LogSettings.from_environment())
+    from holdfast.provider.app import run  # noqa: PLC0415 - loaded to be run, not for --help
+
+    return run(settings, logs)
 
 
 @click.command(
@@ -204,6 +212,8 @@ def watchdog() -> int:
 
     The provider starts one per replica. Started by hand it lets a function be tried alone.
     """
-    from holdfast.watchdog.app import run  # noqa: PLC0415
+    settings, logs = WatchdogSettings.from_environment(), LogSettings.from_environment()
 
-    return run(WatchdogSettings.from_environment(), LogSettings.from_environment())
+    from holdfast.watchdog.app import run  # noqa: PLC0415 - loaded to be run, not for --help
+
+    return run(settings, logs)
