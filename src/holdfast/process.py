@@ -119,7 +119,7 @@ async def start(
     `stdin` is written while output is read, whatever their sizes. Raises StartError when it cannot be started.
     """
     loop = asyncio.get_running_loop()
-    cutter = _LineCutter(on_line) if on_line is not None else None
+    cutter = LineCutter(on_line) if on_line is not None else None
     sink = cutter.feed if cutter is not None else on_data
     output = subprocess.PIPE if sink is not None else None
     try:
@@ -204,14 +204,15 @@ async def supervise(
         failures += 1
 
 
-class _LineCutter:
-    """Cuts output into lines."""
+class LineCutter:
+    """Cuts the output of one process into lines."""
 
     def __init__(self, on_line: LineSink) -> None:
         self._on_line = on_line
         self._partial: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
 
     def feed(self, stream: Stream, data: bytes) -> None:
+        """Take output as it comes."""
         *lines, rest = (self._partial[stream] + data).split(b"\n")
         for line in lines:
             self._emit(stream, line)

@@ -318,6 +318,9 @@ class ProviderSettings(Settings):
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
     )
+    grace_period_s: float = _duration(
+        "grace_period", "10s", "On SIGTERM, how long running requests of the functions may take to finish."
+    )
     log_lines: int = _integer("log_lines", "10000", "Lines of output kept per function.", least=100)
 
     @property
@@ -334,6 +337,12 @@ class WatchdogSettings(Settings):
 
     host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)
+    mode: str = _choice(
+        "mode",
+        "serializing",
+        ("serializing",),
+        "How a command is used: started for each request, its output answered when it has ended.",
+    )
     process: str = _text("fprocess", "", "The command that is started for each request (also: function_process).")
     handler: str = _text("handler", "", "Folder of a Python function's handler.py, instead of fprocess.")
     handler_style: str = _choice(
@@ -349,8 +358,17 @@ class WatchdogSettings(Settings):
     write_timeout_s: float = _duration(
         "write_timeout", "60s", "Longest pause while the caller does not take its answer."
     )
+    grace_period_s: float = _duration(
+        "grace_period", "10s", "On SIGTERM, how long running requests may take to finish."
+    )
     max_inflight: int = _integer("max_inflight", "0", "Requests at once; further ones are answered 429. 0: no limit.")
     max_body_bytes: int = _integer("max_body_bytes", str(64 * 1024 * 1024), "Largest request body.", least=1)
+    max_output_bytes: int = _integer(
+        "max_output_bytes",
+        str(64 * 1024 * 1024),
+        "Largest output of a forked command; one that writes more is killed and answered 500.",
+        least=1,
+    )
     content_type: str = _text("content_type", "", "Content-Type of the answers of a forked command.")
     combine_output: bool = _flag(
         "combine_output",
@@ -358,6 +376,15 @@ class WatchdogSettings(Settings):
         "Whether a forked command's standard error is part of the answer when it fails, else only logged.",
     )
     prefix_logs: bool = _flag(
-        "prefix_logs", "false", "Whether logged output starts with the time and the stream's name."
+        "prefix_logs",
+        "false",
+        "Whether each logged line of output starts with the time, the stream's name and the call id.",
     )
     write_debug: bool = _flag("write_debug", "false", "Log the bodies of requests and answers.")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read every field; `function_process` is OpenFaaS's second name for `fprocess`."""
+        values = dict(os.environ if environ is None else environ)
+        values["fprocess"] = values.get("fprocess") or values.get("function_process", "")
+        return super(WatchdogSettings, cls).from_environment(values)

@@ -32,7 +32,7 @@ def handle(event: Any, _context: Any) -> dict[str, Any] | str:
             return "reset\n"
         asked = {name: event.query[name] for name in ("status", "delay", "body") if name in event.query}
         answer = checked({**next_answer(), **asked})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a list where a number belongs
         return {"statusCode": 400, "body": f"{error}\n"}
     time.sleep(parse_duration(answer["delay"]))
     return {"statusCode": answer["status"], "body": answer["body"], "headers": answer["headers"]}
