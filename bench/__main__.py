@@ -46,7 +46,6 @@ class Bench:
             warmup_s=min(0.7, options.seconds / 4),
             most_calls=options.calls,
             accept_connections=options.connections,
-            sync_connections=tuple(number for number in (1, 64) if number in options.connections or number == 64),
         )
 
     async def run(self, folder: Path) -> None:
@@ -64,13 +63,16 @@ class Bench:
                 say(f"starting {name} with durability {durability} …")
                 peers.append(await stack.enter_async_context(self._peer(name, durability, folder / name)))
             arrivals = await stack.enter_async_context(receiver())
-            self.footprints += [_footprint(peer) for peer in peers]
+            footprints = [_footprint(peer) for peer in peers]
+            self.footprints += footprints
             scenarios = [Scenarios(peer, self._plan, arrivals) for peer in peers]
             for name in names:
                 # Turn by turn, so that what else the machine does meets both alike.
                 rows = [scenario.measure(name) for scenario in scenarios]
                 while await self._one_turn(rows):
                     pass
+            for peer, footprint in zip(peers, footprints, strict=True):
+                footprint["memory_after_mb"] = _memory(peer)
 
     async def _one_turn(self, rows: list[AsyncIterator[Row]]) -> bool:
         """The next row of each peer; False when there is none."""
@@ -92,8 +94,12 @@ def _footprint(peer: Peer) -> dict[str, Any]:
         "peer": peer.name,
         "durability": peer.durability,
         "ready_s": round(peer.ready_s, 2),
-        "memory_mb": {part: round(size, 1) for part, size in memory_mb(peer.parts).items()},
+        "memory_mb": _memory(peer),
     }
+
+
+def _memory(peer: Peer) -> dict[str, float]:
+    return {part: round(size, 1) for part, size in memory_mb(peer.parts).items()}
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -116,13 +122,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--durability", type=some_of(DURABILITIES), default=list(DURABILITIES), help=f"some of {','.join(DURABILITIES)}"
     )
     parser.add_argument("--connections", type=numbers, default=(1, 64, 256), help="for accept: 1,64,256")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (3)")
-    parser.add_argument("--calls", type=int, default=20_000, help="most calls that wait in run and callback (20000)")
+    parser.add_argument("--seconds", type=float, help="length of each measurement (3)")
+    parser.add_argument("--calls", type=int, help="most calls that wait in run and callback (20000)")
     parser.add_argument("--quick", action="store_true", help="one second per measurement, at most 3000 calls")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder of the report")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.seconds, options.calls = 1.0, 3_000
+    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.calls = options.calls or (3_000 if options.quick else 20_000)
     return options
 
 

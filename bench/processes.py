@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 
 from bench.child import ROOT, BenchError
-from bench.meter import ProcessGone
 from holdfast.process import Process, start
 
 BIN = Path(sys.executable).parent
@@ -32,10 +31,10 @@ _LOOK_AGAIN_S = 0.01  # a port that nobody listens on yet cannot tell when someb
 class Running:
     """A process of a measured system."""
 
-    def __init__(self, name: str, process: Process, output: deque[str]) -> None:
+    def __init__(self, name: str, process: Process) -> None:
         self.name = name
+        self.was_ready = True
         self._process = process
-        self._output = output
 
     @property
     def pid(self) -> int:
@@ -45,16 +44,18 @@ class Running:
         return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
 
     async def ready(self, condition: Awaitable[None], timeout_s: float) -> None:
-        """Wait for `condition`. Raises BenchError with the last output when the process ends first or time is over."""
+        """Wait for `condition`. Raises BenchError when the process ends first or time is over."""
+        self.was_ready = False
         waiting = asyncio.ensure_future(condition)
         ended = asyncio.ensure_future(self._process.wait())
         try:
             await asyncio.wait((waiting, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 await waiting
+                self.was_ready = True
                 return
             how = f"ended with code {ended.result()}" if ended.done() else f"was not ready after {timeout_s:g} s"
-            raise BenchError(f"{self.name} {how}; its last output:\n" + "\n".join(self._output))
+            raise BenchError(f"{self.name} {how}")
         finally:
             for task in (waiting, ended):
                 task.cancel()
@@ -75,13 +76,12 @@ async def running(
         on_line=lambda _stream, line: output.append(line),
         grace_s=STOP_S,
     ) as process:
+        begun = Running(name, process)
         try:
-            yield Running(name, process, output)
-        except ProcessGone:
-            if process.returncode is not None:
-                print(
-                    f"{name} ended with code {process.returncode}; its last output:", *output, sep="\n", file=sys.stderr
-                )
+            yield begun
+        except Exception:
+            if process.returncode is not None or not begun.was_ready:
+                print(f"the last output of {name}:", *output, sep="\n", file=sys.stderr)
             raise
 
 

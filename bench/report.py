@@ -54,7 +54,7 @@ def markdown(rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[di
         chosen = [row for row in rows if row.scenario == scenario]
         if chosen:
             lines += [f"## {title}", "", *_table(chosen), ""]
-    lines += ["## Ready and idle", "", *_footprints(footprints), "", "## How to read it", "", NOTES]
+    lines += ["## Ready, and memory", "", *_footprints(footprints), "", "## How to read it", "", NOTES]
     return "\n".join(lines)
 
 
@@ -127,17 +127,17 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 
 
 def _footprints(footprints: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [
-        _line(["system", "durability", "ready after s", "memory MB", "of which"]),
-        _line(["---", "---", "--:", "--:", "---"]),
-    ]
+    head = ["system", "durability", "ready after s", "memory MB", "of which", "after all calls MB", "of which"]
+    lines = [_line(head), _line(["---", "---", "--:", "--:", "---", "--:", "---"])]
     for one in footprints:
-        memory: dict[str, float] = one["memory_mb"]
-        parts = ", ".join(f"{part} {size:.0f}" for part, size in memory.items())
-        lines.append(
-            _line([one["peer"], one["durability"], f"{one['ready_s']:.2f}", f"{sum(memory.values()):.0f}", parts])
-        )
+        cells = [one["peer"], one["durability"], f"{one['ready_s']:.2f}"]
+        lines.append(_line(cells + _sizes(one["memory_mb"]) + _sizes(one.get("memory_after_mb", {}))))
     return lines
+
+
+def _sizes(memory: dict[str, float]) -> list[str]:
+    parts = ", ".join(f"{part} {size:.0f}" for part, size in memory.items())
+    return [f"{sum(memory.values()):.0f}" if memory else "", parts]
 
 
 def _line(cells: Sequence[str]) -> str:

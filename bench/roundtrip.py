@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
-from bench.child import ask_once, serve_lines
+from bench.child import BenchError, ask_once, serve_lines
 from bench.figures import latency
 from bench.framing import Framing
 from bench.meter import cpu_seconds, spent
@@ -117,8 +117,11 @@ class Roundtrips:
             while not stop.is_set():
                 call = b"%s-%d-%d" % (self._run_id, slot, number)
                 number += 1
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    await self._one_call(call, head + call + tail, connection)
+                try:
+                    async with asyncio.timeout(CALL_TIMEOUT_S):
+                        await self._one_call(call, head + call + tail, connection)
+                except TimeoutError:
+                    raise BenchError(f"{call.decode()} did not call back within {CALL_TIMEOUT_S} s") from None
                 if spec.pause_s:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(spec.pause_s):

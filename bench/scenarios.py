@@ -132,7 +132,7 @@ class Scenarios:
                 raise BenchError(f"{peer.name} accepted {filled['all_statuses']} and stored {calls} calls")
             await receiver.expect(path, calls)
             before = cpu_seconds(parts)
-        looks = await peer.stream.drain(DRAIN_TIMEOUT_S)
+        looks = await peer.stream.drain(parts, DRAIN_TIMEOUT_S)
         used = spent(before, cpu_seconds(parts))
         done = await receiver.collect(SETTLE_TIMEOUT_S if callback else 0)
         failures = {"called back too few": calls - done["calls"]} if callback and done["calls"] != calls else {}

@@ -14,6 +14,7 @@ import nats
 from nats.js import JetStreamContext
 
 from bench.child import BenchError
+from bench.meter import Parts, cpu_seconds
 
 _LOOK_AGAIN_S = 0.02  # JetStream has no event for "empty": it has to be asked
 
@@ -45,13 +46,17 @@ class Stream:
         except TimeoutError:
             raise BenchError(f"{self.name} still has calls under way after {timeout_s:g} s") from None
 
-    async def drain(self, timeout_s: float) -> list[tuple[float, int]]:
-        """Watch until nothing waits; (time, calls waiting) of each look. Raises BenchError after `timeout_s`."""
+    async def drain(self, parts: Parts, timeout_s: float) -> list[tuple[float, int]]:
+        """Watch until nothing waits; (time, calls waiting) of each look.
+
+        Raises BenchError after `timeout_s`, ProcessGone as soon as one of the parts has ended.
+        """
         looks: list[tuple[float, int]] = []
         try:
             async with asyncio.timeout(timeout_s):
                 while not looks or looks[-1][1]:
                     looks.append((time.perf_counter(), await self.waiting()))
+                    cpu_seconds(parts)
                     await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
             raise BenchError(f"{looks[-1][1]} calls still wait in {self.name} after {timeout_s:g} s") from None
