@@ -48,6 +48,14 @@ class Bench:
             accept_connections=options.connections,
         )
 
+    @property
+    def whole(self) -> bool:
+        """Whether all scenarios of both systems were asked for, at full length."""
+        asked = self._options
+        return (asked.only, asked.peers, asked.durability) == (list(NAMES), list(PEERS), list(DURABILITIES)) and (
+            not asked.quick
+        )
+
     async def run(self, folder: Path) -> None:
         """Measure everything, one durability after the other."""
         for durability in self._options.durability:
@@ -149,7 +157,7 @@ async def _run(options: argparse.Namespace, command: str) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     if not bench.rows:
         return 1
-    text = report.markdown(bench.rows, facts, bench.footprints, command)
+    text = report.markdown(bench.rows, facts, bench.footprints, command, problem)
     content = {
         "command": command,
         "machine": facts,
@@ -157,8 +165,9 @@ async def _run(options: argparse.Namespace, command: str) -> int:
         "rows": [row.as_json() for row in bench.rows],
         "problem": problem,
     }
-    name = f"{datetime.now(UTC):%Y-%m-%d}-{facts['commit'].rstrip('+')}"
-    path = report.write(options.out, name, text, content)
+    whole = bench.whole and not problem
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{facts['commit'].rstrip('+')}" + ("" if whole else "-part")
+    path = report.write(options.out, name, text, content, latest=whole)
     print(text)
     say(f"written to {path}")
     failed = [row for row in bench.rows if row.failures]

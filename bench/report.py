@@ -40,8 +40,10 @@ NOTES = """\
 """
 
 
-def markdown(rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[dict[str, Any]], command: str) -> str:
-    """The whole report."""
+def markdown(
+    rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[dict[str, Any]], command: str, problem: str
+) -> str:
+    """The whole report. `problem`: why it ends early, if it does."""
     lines = [
         "# Benchmark",
         "",
@@ -50,6 +52,8 @@ def markdown(rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[di
         _machine(facts),
         "",
     ]
+    if problem:
+        lines += [f"**The bench could not go on: {problem}**", ""]
     for scenario, title in TITLES.items():
         chosen = [row for row in rows if row.scenario == scenario]
         if chosen:
@@ -156,11 +160,11 @@ def one_line(row: Row) -> str:
     )
 
 
-def write(folder: Path, name: str, text: str, content: dict[str, Any]) -> Path:
-    """Write the report under `name` and as the latest one; the Markdown file's path."""
+def write(folder: Path, name: str, text: str, content: dict[str, Any], *, latest: bool) -> Path:
+    """Write the report under `name`, and as the latest one if it is to be; the Markdown file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
-    for target in (path, folder / "latest.md"):
+    for target in (path, folder / "latest.md") if latest else (path,):
         target.write_text(text, encoding="utf-8")
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
