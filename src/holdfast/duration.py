@@ -6,7 +6,7 @@ import durationpy
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration into seconds. Raises ValueError for anything but a whole number or a Go duration, not negative."""
+    """Read a duration into seconds. Raises ValueError unless it is a whole number or a Go duration, not negative."""
     text = text.strip()
     if text.isdecimal():
         return float(text)

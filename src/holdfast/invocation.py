@@ -41,4 +41,4 @@ class Invocation:
     callback_url: str | None
     """Absolute http(s) URL, or a path `/function/…` or `/async-function/…` of this gateway; None: nobody is told."""
     request: bytes
-    """The HTTP/1.1 message for the function: target without `/async-function/<name>`, no `Host`, framed by its length."""
+    """The HTTP/1.1 message for the function: without `/async-function/<name>` and `Host`, framed by its length."""

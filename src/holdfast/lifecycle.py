@@ -61,3 +61,15 @@ def _leaves(group: BaseExceptionGroup[HoldfastError]) -> list[HoldfastError]:
     for error in group.exceptions:
         found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
     return found
+
+
+async def until_stopped(stop: asyncio.Event, *ended: asyncio.Future[None]) -> None:
+    """Wait until the part is asked to stop. Raises what a future in `ended` raises, when something it needs is gone."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({stopping, *ended}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    for future in ended:
+        if future.done():
+            future.result()

@@ -1,7 +1,8 @@
 """Logs and metrics: one set of field names and one set of metric names for every part.
 
 Metric names are OpenFaaS's where it has the metric, `holdfast_…` otherwise. Labels come only from functions that exist,
-so that callers cannot make them grow. Under `holdfast serve` all gateways and workers write to files in one folder (PROMETHEUS_MULTIPROC_DIR), so any gateway's /metrics shows the sum.
+so that callers cannot make them grow. Under `holdfast serve` all gateways and workers write to files in one folder
+(PROMETHEUS_MULTIPROC_DIR), so any gateway's /metrics shows the sum.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import structlog
 from prometheus_client import (
@@ -22,6 +24,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from holdfast.function import FunctionRef
 from holdfast.settings import LogSettings
 
 # --- gateway ---
@@ -32,7 +35,7 @@ INVOCATION_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 INVOCATIONS = Counter("gateway_function_invocation", "Requests answered, by HTTP status.", ["function_name", "code"])
-# A counter in all but name: OpenFaaS shows it without the suffix `_total`, which the client library gives every Counter.
+# A counter in all but name: OpenFaaS shows it without the suffix `_total`, which the library gives every Counter.
 INVOCATIONS_STARTED = Gauge(
     "gateway_function_invocation_started", "Requests begun.", ["function_name"], multiprocess_mode="sum"
 )
@@ -64,6 +67,91 @@ WORKER_RECONNECTS = Counter("queue_worker_nats_reconnect", "Connections to NATS 
 CALLBACKS = Counter("holdfast_callbacks", "Callbacks ended, by outcome: delivered or given_up.", ["outcome"])
 CALLBACK_RETRIES = Counter("holdfast_callback_retries", "Attempts of a callback after its first.")
 RUN_AGAIN = Counter("holdfast_function_attempts_again", "Attempts made again since the function's connection was lost.")
+
+
+class GatewayCounters:
+    """The gateway's metrics of one function, their labels looked up once: a look-up costs more than the count."""
+
+    __slots__ = ("_answers", "_inflight", "_name", "_started")
+
+    def __init__(self, function_name: str) -> None:
+        self._name = function_name
+        self._started = INVOCATIONS_STARTED.labels(function_name)
+        self._inflight = INVOCATIONS_INFLIGHT.labels(function_name)
+        self._answers: dict[int, tuple[Counter, Histogram]] = {}
+
+    def began(self) -> None:
+        """A synchronous call has begun; `ended` must follow."""
+        self._started.inc()
+        self._inflight.inc()
+
+    def ended(self, status: int, seconds: float) -> None:
+        """A synchronous call was answered after `seconds`."""
+        self._inflight.dec()
+        self._count(status, seconds)
+
+    def accepted(self, seconds: float) -> None:
+        """An asynchronous call was answered 202 after `seconds`."""
+        self._started.inc()
+        self._count(202, seconds)
+
+    def _count(self, status: int, seconds: float) -> None:
+        answer = self._answers.get(status)
+        if answer is None:
+            labels = (self._name, str(status))
+            answer = self._answers[status] = (INVOCATIONS.labels(*labels), INVOCATION_SECONDS.labels(*labels))
+        answer[0].inc()
+        answer[1].observe(seconds)
+
+
+class GatewayMetrics(dict[FunctionRef, GatewayCounters]):
+    """The counters of each function that exists, made at first use. Never ask it for a name that was not looked up."""
+
+    def __missing__(self, ref: FunctionRef) -> GatewayCounters:
+        counters = self[ref] = GatewayCounters(str(ref))
+        return counters
+
+
+class WorkerCounters:
+    """The worker's metrics of one function on one queue, their labels looked up once."""
+
+    __slots__ = ("_answers", "_inflight", "_name", "_queue", "_taken")
+
+    def __init__(self, queue: str, function_name: str) -> None:
+        self._queue = queue
+        self._name = function_name
+        self._taken = WORKER_TAKEN.labels(queue, function_name)
+        self._inflight = WORKER_INFLIGHT.labels(queue, function_name)
+        self._answers: dict[int, Counter] = {}
+
+    def began(self) -> None:
+        """A call was taken from the queue; `ended` or `handed_back` must follow."""
+        self._taken.inc()
+        self._inflight.inc()
+
+    def ended(self, status: int) -> None:
+        """The function's run ended with this HTTP status."""
+        self._inflight.dec()
+        counter = self._answers.get(status)
+        if counter is None:
+            counter = self._answers[status] = WORKER_PROCESSED.labels(self._queue, self._name, str(status))
+        counter.inc()
+
+    def handed_back(self) -> None:
+        """The call did not end here: another worker will take it."""
+        self._inflight.dec()
+
+
+class WorkerMetrics(dict[FunctionRef, WorkerCounters]):
+    """The counters of each function whose calls came through one queue, made at first use."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__()
+        self._queue = queue
+
+    def __missing__(self, ref: FunctionRef) -> WorkerCounters:
+        counters = self[ref] = WorkerCounters(self._queue, str(ref))
+        return counters
 
 
 def configure_logging(settings: LogSettings, part: str) -> None:
@@ -104,7 +192,6 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def forget_process(pid: int) -> None:
+def forget_process(pid: int, folder: Path) -> None:
     """Remove the gauges of a process that has ended, so that what it had in flight does not count for ever."""
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

@@ -1,0 +1,223 @@
+"""Where a function can be reached: the provider's answer, remembered for a short while.
+
+The gateway asks before it accepts or relays a call, the worker before it runs one. Both go on with what they know
+when the provider is away: a function that existed a moment ago is still accepted, and a worker waits for its replica.
+
+Our provider names each ready replica in the additional field `endpoints` of a FunctionStatus, and holds the answer for
+`?wait=` until one is ready. A provider without that field (faas-netes, faasd) is called through its own
+`/function/<name>.<namespace>` route instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import structlog
+
+from holdfast.errors import HoldfastError, PeerError
+from holdfast.function import FunctionRef
+from holdfast.http1.client import Answer, ClientPool, Origin
+from holdfast.http1.message import request_message
+
+FRESH_S = 1.0
+# A known function is asked for again after this long, in the background: what is deployed or removed shows within a
+# second.
+UNKNOWN_S = 0.5
+# An unknown name is not asked for again within this time, so that a flood of wrong names costs the provider little.
+MOST_UNKNOWN = 4096
+LOOKUP_TIMEOUT_S = 5.0
+WAIT_STEP_S = 10.0
+# One long-poll of the provider; a new one follows until the caller's own limit has passed.
+PROVIDER_RETRY_S = 0.1
+MOST_STATUS_BYTES = 4 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class ProviderUnavailable(HoldfastError):
+    """The provider could not be asked, and nothing is known about the function."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of a function that exists.
+
+    `origins` are its ready replicas, or the provider itself, in which case `prefix` goes before the function's path.
+    """
+
+    ref: FunctionRef
+    origins: tuple[Origin, ...]
+    prefix: bytes
+    fresh_until: float
+    """Loop time after which the entry is asked for again; it stays usable meanwhile."""
+    turn: int = 0
+
+    def pick(self) -> Origin | None:
+        """The next replica in turn; None when none is ready."""
+        if not self.origins:
+            return None
+        self.turn += 1
+        return self.origins[self.turn % len(self.origins)]
+
+
+class Directory:
+    """The functions of one provider. Made by `directory()`."""
+
+    def __init__(
+        self, pool: ClientPool, provider: Origin, authorization: bytes | None, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._pool = pool
+        self._provider = provider
+        self._headers = [(b"Host", provider.netloc), (b"Accept", b"application/json")]
+        if authorization:
+            self._headers.append((b"Authorization", authorization))
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[FunctionRef, Entry] = {}
+        self._unknown: dict[FunctionRef, float] = {}
+        self._lookups: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
+
+    def known(self, ref: FunctionRef) -> Entry | None:
+        """The entry without waiting, for the hot path; None when it has to be asked for with `find`.
+
+        An entry past its freshness is still given, and asked for again in the background.
+        """
+        entry = self._known.get(ref)
+        if entry is not None and entry.fresh_until < self._loop.time() and ref not in self._lookups:
+            self._look_up(ref)
+        return entry
+
+    async def find(self, ref: FunctionRef) -> Entry | None:
+        """The entry, asking the provider if need be; None when there is no such function.
+
+        Raises ProviderUnavailable when nothing is known and the provider does not answer within LOOKUP_TIMEOUT_S.
+        """
+        entry = self.known(ref)
+        if entry is not None:
+            return entry
+        if self._unknown.get(ref, 0.0) > self._loop.time():
+            return None
+        # Shielded: the look-up serves everybody who asks for the same function, whoever gives up first.
+        found = await asyncio.shield(self._look_up(ref))
+        if isinstance(found, ProviderUnavailable):
+            raise found
+        return found
+
+    async def ready(self, ref: FunctionRef, wait_s: float) -> Entry | None:
+        """The entry once a replica is ready; None when there is no such function.
+
+        After `wait_s` the entry is given as it is, perhaps without origins. Raises ProviderUnavailable when the
+        provider was away all that time.
+        """
+        entry = self._known.get(ref)
+        if entry is not None and entry.origins:
+            return entry
+        deadline = self._loop.time() + wait_s
+        while True:
+            left = deadline - self._loop.time()
+            try:
+                entry = await self._ask(ref, max(0.0, min(left, WAIT_STEP_S)))
+            except ProviderUnavailable:
+                if left <= PROVIDER_RETRY_S:
+                    raise
+                # The provider is starting or restarting; there is no event to wait for on a port that refuses.
+                await asyncio.sleep(PROVIDER_RETRY_S)
+                continue
+            if entry is None or entry.origins or deadline <= self._loop.time():
+                return entry
+
+    def lost(self, ref: FunctionRef, origin: Origin) -> None:
+        """A replica could not be reached: it is not picked again before the provider names it again."""
+        entry = self._known.get(ref)
+        if entry is not None and not entry.prefix:
+            entry.origins = tuple(known for known in entry.origins if known != origin)
+            entry.fresh_until = 0.0
+
+    def forget(self) -> None:
+        """Ask again for everything, as after a deployment."""
+        self._known.clear()
+        self._unknown.clear()
+
+    def end_lookups(self) -> None:
+        """Cancel the look-ups under way."""
+        for task in self._lookups.values():
+            task.cancel()
+
+    def _look_up(self, ref: FunctionRef) -> asyncio.Task[Entry | ProviderUnavailable | None]:
+        """The look-up under way for a function, or a new one; one at a time for each function."""
+        task = self._lookups.get(ref)
+        if task is None:
+            task = self._lookups[ref] = self._tasks.create_task(self._refresh(ref), name=f"look up {ref}")
+            task.add_done_callback(lambda _: self._lookups.pop(ref, None))
+        return task
+
+    async def _refresh(self, ref: FunctionRef) -> Entry | ProviderUnavailable | None:
+        """One look-up. Gives its failure instead of raising it: nobody may be waiting, and the group goes on."""
+        try:
+            return await self._ask(ref, 0.0)
+        except ProviderUnavailable as error:
+            entry = self._known.get(ref)
+            if entry is None:
+                return error
+            log.warning("provider away, going on with what is known", function=str(ref), error=str(error))
+            entry.fresh_until = self._loop.time() + FRESH_S
+            return entry
+
+    async def _ask(self, ref: FunctionRef, wait_s: float) -> Entry | None:
+        """Ask the provider once, remember and give its answer."""
+        wait = f"&wait={wait_s:.3f}s" if wait_s else ""
+        target = f"/system/function/{quote(ref.name, safe='')}?namespace={quote(ref.namespace, safe='')}{wait}"
+        request = request_message(b"GET", target.encode(), self._headers, b"")
+        try:
+            answer = await self._pool.fetch(
+                self._provider, request, timeout_s=wait_s + LOOKUP_TIMEOUT_S, max_body_bytes=MOST_STATUS_BYTES
+            )
+        except PeerError as error:
+            raise ProviderUnavailable(f"the provider cannot be asked about {ref}: {error}") from error
+        if answer.status == 404:
+            self._known.pop(ref, None)
+            if len(self._unknown) >= MOST_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[ref] = self._loop.time() + UNKNOWN_S
+            return None
+        return self._remember(ref, answer)
+
+    def _remember(self, ref: FunctionRef, answer: Answer) -> Entry:
+        if answer.status != 200:
+            raise ProviderUnavailable(f"the provider answered {answer.status} when asked about {ref}")
+        try:
+            status = json.loads(answer.body)
+            endpoints = status.get("endpoints")
+            if endpoints is None:
+                origins, prefix = (self._provider,), f"/function/{ref}".encode()
+            else:
+                origins, prefix = tuple(Origin.parse(endpoint) for endpoint in endpoints), b""
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
+        entry = self._known.get(ref)
+        if entry is None:
+            entry = self._known[ref] = Entry(ref, origins, prefix, 0.0)
+        entry.origins = origins
+        entry.prefix = prefix
+        entry.fresh_until = self._loop.time() + FRESH_S
+        self._unknown.pop(ref, None)
+        return entry
+
+
+@asynccontextmanager
+async def directory(pool: ClientPool, provider_url: str, authorization: bytes | None) -> AsyncIterator[Directory]:
+    """The functions of the provider at `provider_url`; leaving it ends the look-ups under way.
+
+    `authorization` is the value of the Authorization header that the provider wants, None for none.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        functions = Directory(pool, Origin.parse(provider_url), authorization, tasks)
+        try:
+            yield functions
+        finally:
+            functions.end_lookups()

@@ -1,0 +1,45 @@
+"""What the gateway tells a caller: the texts of refusals and the headers every answer carries. No I/O."""
+
+from __future__ import annotations
+
+import time
+
+from holdfast import __version__
+from holdfast.http1.server import Exchange
+
+SERVED_BY = f"holdfast/{__version__}".encode()
+
+_TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
+
+
+def call_headers(call_id: bytes, start_time_ns: bytes) -> bytes:
+    """The three headers of OpenFaaS's gateway, as lines."""
+    return b"X-Call-Id: %b\r\nX-Start-Time: %b\r\nX-Served-By: %b\r\n" % (call_id, start_time_ns, SERVED_BY)
+
+
+def refuse(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> None:
+    """Answer with a status and one clear text."""
+    exchange.respond(status, _TEXT + b"X-Served-By: " + SERVED_BY + b"\r\n" + headers, text.encode() + b"\n")
+
+
+def not_a_route(target: bytes) -> str:
+    """For a target that names no function."""
+    return (
+        f"{_shown(target)} names no function: write /function/<name> or /async-function/<name>, the name made of "
+        "A-Z, a-z, 0-9, '.', '_' and '-'."
+    )
+
+
+def unknown_function(ref: str) -> str:
+    """For a function that is not deployed."""
+    return f"function {ref} is not deployed: check the name and namespace against `faas list`."
+
+
+def _shown(target: bytes) -> str:
+    text = target[:100].decode("ascii", "backslashreplace")
+    return repr(text if len(target) <= 100 else text + "…")
+
+
+def now_ns() -> int:
+    """The wall clock in nanoseconds since 1970, as X-Start-Time gives it."""
+    return time.time_ns()

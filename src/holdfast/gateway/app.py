@@ -1,0 +1,153 @@
+"""The gateway put together: its connections, its routes, its life from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import structlog
+from starlette.applications import Starlette
+
+from holdfast import lifecycle, sockets, telemetry
+from holdfast.basic_auth import read_credentials
+from holdfast.directory import directory
+from holdfast.errors import SettingError
+from holdfast.gateway import LISTEN_FD, METRICS_FD, answers
+from holdfast.gateway.accept import Acceptor
+from holdfast.gateway.invoke import Invoker
+from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
+from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
+from holdfast.gateway.system import System
+from holdfast.health import health_app, healthz
+from holdfast.http1.asgi import AsgiApplication
+from holdfast.http1.client import ClientPool, Origin
+from holdfast.http1.limits import Limits
+from holdfast.http1.server import Exchange, serve
+from holdfast.queue.connection import Connection, connect
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.topology import ensure_queue
+from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
+
+DRAIN_S = 10.0
+# How long requests under way may take to be answered once the gateway was asked to stop.
+
+_NOT_CONNECTED = "not connected to NATS: asynchronous calls are answered 503"
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """The HTTP application: sends each request to the one who answers it."""
+
+    def __init__(
+        self, *, acceptor: Acceptor, invoker: Invoker, system: System, other: AsgiApplication, names: Names
+    ) -> None:
+        self._acceptor = acceptor
+        self._invoker = invoker
+        self._system = system
+        self._other = other
+        self._names = names
+
+    def begin(self, exchange: Exchange) -> None:
+        """Called by the HTTP lane once per request, when its head is complete."""
+        target = origin_form(exchange.target)
+        if target.startswith(ASYNC_PREFIX):
+            route = read_route(target)
+            if route is not None:
+                self._acceptor.accept(exchange, self._names[route.name], route)
+                return
+        elif target.startswith(SYNC_PREFIX):
+            route = read_route(target)
+            if route is not None:
+                self._invoker.invoke(exchange, self._names[route.name], route)
+                return
+        elif target.startswith(SYSTEM_PREFIX):
+            self._system.forward(exchange, target)
+            return
+        else:
+            self._other.begin(exchange)
+            return
+        answers.refuse(exchange, 400, answers.not_a_route(target))
+
+
+def run(settings: GatewaySettings, nats: NatsSettings, logs: LogSettings) -> int:
+    """Run one gateway until it is asked to stop; gives the exit code."""
+    telemetry.configure_logging(logs, "gateway")
+    return lifecycle.run_part(lambda stop: _main(settings, nats, stop))
+
+
+async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Event) -> None:
+    """Start what the gateway needs, from the queue up to the open port; stop it in the opposite order."""
+    listening = sockets.inherited(LISTEN_FD) or sockets.listen(
+        settings.host, settings.port, purpose="gateway", option="gateway_port"
+    )
+    metrics_listening = sockets.inherited(METRICS_FD) or sockets.listen(
+        settings.host, settings.metrics_port, purpose="gateway's metrics", option="gateway_metrics_port"
+    )
+    credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
+    authorization = credentials.header() if credentials else None
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
+        )
+
+        def connected() -> bool:
+            return connection.connected
+
+        _check_limits(settings, connection)
+        await ensure_queue(nats, settings.queue)
+        publisher = Publisher(connection, settings.publish_timeout_s)
+        pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
+        functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        metrics = telemetry.GatewayMetrics()
+        gateway = Gateway(
+            acceptor=Acceptor(
+                queue=settings.queue,
+                publisher=publisher,
+                functions=functions,
+                metrics=metrics,
+                max_body_bytes=settings.max_body_bytes,
+                tasks=tasks,
+            ),
+            invoker=Invoker(
+                pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
+            ),
+            system=System(
+                pool=pool,
+                provider=Origin.parse(settings.provider_url),
+                required=credentials,
+                authorization=authorization,
+            ),
+            other=await stack.enter_async_context(
+                AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED)]))
+            ),
+            names=Names(settings.namespace),
+        )
+        limits = Limits(
+            max_header_bytes=settings.max_header_bytes,
+            max_headers=settings.max_headers,
+            max_connections=settings.max_connections,
+            head_timeout_s=settings.head_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            body_timeout_s=settings.read_timeout_s,
+            write_timeout_s=settings.write_timeout_s,
+        )
+        metrics_app = await stack.enter_async_context(AsgiApplication(health_app(connected, _NOT_CONNECTED)))
+        await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
+        server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))
+        log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))
+        await lifecycle.until_stopped(stop, connection.ended)
+        await server.drain(DRAIN_S)
+
+
+def _check_limits(settings: GatewaySettings, connection: Connection) -> None:
+    """A call of the largest size must fit into one message of this NATS server: said now, not to each caller."""
+    needed = settings.max_body_bytes + settings.max_header_bytes
+    if needed > connection.max_payload:
+        raise SettingError(
+            "max_body_bytes",
+            str(settings.max_body_bytes),
+            f"at most {max(0, connection.max_payload - settings.max_header_bytes)}: body and headers "
+            f"(max_header_bytes) travel in one message and this NATS server takes {connection.max_payload} bytes (its max_payload)",
+        )

@@ -1,0 +1,172 @@
+"""Call a function synchronously: the request is relayed to one of its replicas, the answer relayed back.
+
+Bodies stream both ways. A function without a ready replica is waited for; one that cannot be reached is looked for once
+more, because its replica may just have been replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from holdfast import telemetry
+from holdfast.directory import Directory, Entry, ProviderUnavailable
+from holdfast.duration import parse_duration
+from holdfast.errors import BadRequest, ConnectFailed, PeerError
+from holdfast.function import FunctionRef
+from holdfast.gateway import answers
+from holdfast.gateway.route import Route
+from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, SERVED_BY, START_TIME
+from holdfast.http1.client import ClientPool, Origin
+from holdfast.http1.relay import relay
+from holdfast.http1.server import Exchange
+from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
+
+log = structlog.get_logger()
+
+
+class Invoking:
+    """One synchronous call, from its head to the last byte of its answer."""
+
+    __slots__ = (
+        "_began",
+        "_call_id",
+        "_counted",
+        "_exchange",
+        "_invoker",
+        "_looked_again",
+        "_ref",
+        "_route",
+        "_start_ns",
+        "_timeout_s",
+    )
+
+    def __init__(self, invoker: Invoker, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
+        """Check the head. Raises BadRequest."""
+        call_id = exchange.header(b"x-call-id")
+        if call_id is not None and not is_call_id(call_id):
+            raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
+        timeout = exchange.header(b"x-timeout")
+        self._invoker = invoker
+        self._exchange = exchange
+        self._ref = ref
+        self._route = route
+        self._call_id = call_id or new_call_id().encode()
+        self._timeout_s = min(invoker.timeout_s, _read_timeout(timeout)) if timeout else invoker.timeout_s
+        self._start_ns = answers.now_ns()
+        self._began = time.monotonic()
+        self._looked_again = False
+        self._counted = False
+
+    def begin(self, entry: Entry | None) -> None:
+        """Relay to a ready replica, or find one first."""
+        origin = entry.pick() if entry is not None else None
+        if entry is None or origin is None:
+            self._invoker.tasks.create_task(self._wait_for_replica(), name=f"wait for {self._ref}")
+            return
+        self._count_begin()
+        exchange = self._exchange
+        start_time = b"%d" % self._start_ns
+
+        def unreachable(error: PeerError) -> bool:
+            return self._look_again(origin, error)
+
+        relay(
+            exchange,
+            self._invoker.pool,
+            origin,
+            target=entry.prefix + self._route.target,
+            extra_headers=[
+                (CALL_ID, self._call_id),
+                (START_TIME, start_time),
+                (FORWARDED_FOR, self._forwarded_for()),
+                (FORWARDED_HOST, exchange.header(b"host") or b""),
+            ],
+            answer_headers=[(CALL_ID, self._call_id), (START_TIME, start_time), (SERVED_BY, answers.SERVED_BY)],
+            timeout_s=self._timeout_s - (time.monotonic() - self._began),
+            done=self._done,
+            unreachable=unreachable,
+        )
+
+    def _forwarded_for(self) -> bytes:
+        before = self._exchange.header(b"x-forwarded-for")
+        client = self._exchange.client_host.encode()
+        return before + b", " + client if before else client
+
+    def _look_again(self, origin: Origin, error: PeerError) -> bool:
+        """After a failed connection, nothing having been sent: look for another replica, once."""
+        self._invoker.functions.lost(self._ref, origin)
+        if self._looked_again or not isinstance(error, ConnectFailed):
+            return False
+        self._looked_again = True
+        self.begin(None)
+        return True
+
+    async def _wait_for_replica(self) -> None:
+        left = self._timeout_s - (time.monotonic() - self._began)
+        try:
+            entry = await self._invoker.functions.ready(self._ref, left)
+        except ProviderUnavailable as error:
+            log.warning("function cannot be looked up", function=str(self._ref), error=str(error))
+            self._refuse(503, f"cannot reach {self._ref}, the provider does not answer: try again shortly.")
+            return
+        if entry is None:
+            self._refuse(404, answers.unknown_function(str(self._ref)))
+        elif not entry.origins:
+            self._count_begin()
+            self._refuse(504, f"no replica of {self._ref} was ready within {self._timeout_s:g} s.")
+        else:
+            self.begin(entry)
+
+    def _refuse(self, status: int, text: str) -> None:
+        headers = b"Retry-After: 1\r\n" if status == 503 else b""
+        answers.refuse(self._exchange, status, text, headers)
+        self._done(status)
+
+    def _count_begin(self) -> None:
+        """Count the call, once, and only now that its function is known to exist."""
+        if not self._counted:
+            self._counted = True
+            self._invoker.metrics[self._ref].began()
+
+    def _done(self, status: int) -> None:
+        if self._counted:
+            self._invoker.metrics[self._ref].ended(status, time.monotonic() - self._began)
+
+
+class Invoker:
+    """The synchronous calls of one gateway."""
+
+    def __init__(
+        self,
+        *,
+        pool: ClientPool,
+        functions: Directory,
+        metrics: telemetry.GatewayMetrics,
+        timeout_s: float,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.pool = pool
+        self.metrics = metrics
+        self.functions = functions
+        self.timeout_s = timeout_s
+        self.tasks = tasks
+
+    def invoke(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
+        """Begin a call; answers at once or later."""
+        entry = self.functions.known(ref)
+        try:
+            invoking = Invoking(self, exchange, ref, route)
+        except BadRequest as error:
+            answers.refuse(exchange, error.status, str(error))
+            return
+        invoking.begin(entry)
+
+
+def _read_timeout(value: bytes) -> float:
+    try:
+        return parse_duration(value.decode("latin-1"))
+    except ValueError as error:
+        raise BadRequest(400, f"X-Timeout cannot be used: {error}.") from error

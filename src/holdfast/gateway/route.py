@@ -1,0 +1,65 @@
+"""Read a request's target: which function it is for, and what the function is to see of it. No I/O.
+
+The target is taken apart as bytes and never decoded, so `%2F`, `%3F`, `//`, `..`, `+` and an empty query reach the
+function as the caller sent them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from holdfast.function import FunctionRef
+
+ASYNC_PREFIX = b"/async-function/"
+SYNC_PREFIX = b"/function/"
+
+_TARGET = re.compile(rb"/(?:async-)?function/([-a-zA-Z_0-9.]+)(/[^?]*)?(\?.*)?", re.DOTALL)
+# RFC 9112, section 3.2.2: a server must take the absolute form as well; the authority in it says nothing new to us.
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+
+_MOST_NAMES = 4096
+
+
+class Route(NamedTuple):
+    """A function's name and the target that the function itself sees: path and query, starting with a slash."""
+
+    name: bytes
+    target: bytes
+
+
+def origin_form(target: bytes) -> bytes:
+    """The target in origin form: an absolute one loses scheme and authority, others stay as they are."""
+    if target.startswith(b"/"):
+        return target
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        return target
+    rest = target[match.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def read_route(target: bytes) -> Route | None:
+    """Take `/function/<name>…` or `/async-function/<name>…` apart; None when no function name stands there."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        return None
+    name, path, query = match.groups()
+    return Route(name, (path or b"/") + (query or b""))
+
+
+class Names:
+    """Function references by the name in the route, remembered: parsing costs more than a look-up."""
+
+    def __init__(self, default_namespace: str) -> None:
+        self._default = default_namespace
+        self._refs: dict[bytes, FunctionRef] = {}
+
+    def __getitem__(self, name: bytes) -> FunctionRef:
+        ref = self._refs.get(name)
+        if ref is None:
+            if len(self._refs) >= _MOST_NAMES:
+                # Names come from callers: forget all rather than grow.
+                self._refs.clear()
+            ref = self._refs[name] = FunctionRef.parse(name.decode("ascii"), self._default)
+        return ref

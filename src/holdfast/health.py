@@ -1,0 +1,38 @@
+"""/metrics and /healthz of one part, as a small ASGI application. What the part serves besides is its own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from holdfast import telemetry
+
+
+def healthz(is_well: Callable[[], bool], otherwise: str) -> Route:
+    """`GET /healthz`: 200 while `is_well()`, else 503 with a text that says what does not work."""
+
+    async def answer(_request: Request) -> Response:
+        if is_well():
+            return PlainTextResponse("OK\n")
+        return PlainTextResponse(otherwise + "\n", status_code=503)
+
+    return Route("/healthz", answer)
+
+
+def metrics() -> Route:
+    """`GET /metrics` in Prometheus' text form."""
+
+    async def answer(_request: Request) -> Response:
+        text, content_type = telemetry.exposition()
+        return Response(text, media_type=content_type)
+
+    return Route("/metrics", answer)
+
+
+def health_app(is_well: Callable[[], bool], otherwise: str) -> Starlette:
+    """Both routes, for a port of their own."""
+    return Starlette(routes=[metrics(), healthz(is_well, otherwise)])

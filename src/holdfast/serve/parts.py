@@ -1,0 +1,144 @@
+"""The processes of `holdfast serve`: for each its command, environment, sockets and how long it may take to end.
+
+Decides only; starting and watching is left to run.py.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from dataclasses import dataclass, field
+
+from holdfast import sockets
+from holdfast.gateway import LISTEN_FD as GATEWAY_FD
+from holdfast.gateway import METRICS_FD
+from holdfast.provider import LISTEN_FD as PROVIDER_FD
+from holdfast.serve.data_folder import DataFolder
+from holdfast.serve.options import ServeOptions
+from holdfast.worker import LISTEN_FD as WORKER_FD
+
+GRACE_S = 15.0
+WORKER_GRACE_S = 40.0
+# Longer than the worker's own grace_period, so that it can hand back what did not finish.
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process that is kept running."""
+
+    name: str
+    argv: list[str]
+    environ: dict[str, str] = field(default_factory=dict)
+    """What its environment has beyond ours."""
+    sockets: tuple[socket.socket, ...] = ()
+    health: str | None = None
+    """URL that answers 200 once the part is ready."""
+    grace_s: float = GRACE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The sockets that outlive the processes behind them."""
+
+    gateways: list[socket.socket]
+    metrics: socket.socket
+    provider: socket.socket
+    workers: list[socket.socket]
+
+    @classmethod
+    def open(cls, options: ServeOptions) -> Listening:
+        """Bind all. Raises StartError that names the option to change when a port is taken."""
+        return cls(
+            gateways=sockets.listen_shared(
+                options.host, options.port, options.gateways, purpose="gateway", option="--port"
+            ),
+            metrics=sockets.listen(options.host, options.metrics_port, purpose="metrics", option="--metrics-port"),
+            provider=_internal("function runtime"),
+            workers=[_internal("worker's health") for _ in range(options.workers)],
+        )
+
+    @property
+    def gateway_url(self) -> str:
+        """Where callers reach the gateways."""
+        return sockets.url_of(self.gateways[0])
+
+
+def _internal(purpose: str) -> socket.socket:
+    return sockets.listen("127.0.0.1", 0, purpose=purpose, option="nothing: the system has no free port")
+
+
+def _python(part: str) -> list[str]:
+    return [sys.executable, "-m", "holdfast", part]
+
+
+def _descriptor(sock: socket.socket) -> str:
+    return str(sock.fileno())
+
+
+def provider(options: ServeOptions, folder: DataFolder, listening: Listening) -> Part:
+    """The local function runtime."""
+    return Part(
+        "provider",
+        _python("provider"),
+        {
+            PROVIDER_FD: _descriptor(listening.provider),
+            "provider_data": str(folder.provider),
+            "stack": options.stack or "",
+            **_auth(options, folder),
+        },
+        (listening.provider,),
+        sockets.url_of(listening.provider) + "/healthz",
+    )
+
+
+def gateways(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> list[Part]:
+    """The gateways, each with a socket of its own on the one port; they share the one for metrics."""
+    return [
+        Part(
+            "gateway",
+            _python("gateway"),
+            {
+                GATEWAY_FD: _descriptor(sock),
+                METRICS_FD: _descriptor(listening.metrics),
+                **_shared(options, folder, listening, nats_url),
+            },
+            (sock, listening.metrics),
+            sockets.url_of(sock) + "/healthz",
+        )
+        for sock in listening.gateways
+    ]
+
+
+def workers(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> list[Part]:
+    """The workers of the default queue."""
+    return [
+        Part(
+            "worker",
+            _python("worker"),
+            {
+                WORKER_FD: _descriptor(sock),
+                "max_inflight": str(options.max_inflight),
+                "gateway_url": listening.gateway_url,
+                **_shared(options, folder, listening, nats_url),
+            },
+            (sock,),
+            sockets.url_of(sock) + "/healthz",
+            WORKER_GRACE_S,
+        )
+        for sock in listening.workers
+    ]
+
+
+def _shared(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> dict[str, str]:
+    return {
+        "nats_url": nats_url,
+        # The embedded server comes back: for ever is the right patience with it.
+        "faas_max_reconnect": "0",
+        "functions_provider_url": sockets.url_of(listening.provider),
+        "PROMETHEUS_MULTIPROC_DIR": str(folder.metrics),
+        **_auth(options, folder),
+    }
+
+
+def _auth(options: ServeOptions, folder: DataFolder) -> dict[str, str]:
+    return {"basic_auth": "true" if options.auth else "false", "secret_mount_path": str(folder.secrets)}

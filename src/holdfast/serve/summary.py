@@ -1,0 +1,34 @@
+"""What `holdfast serve` prints once it is ready: where to call, where the password is, what to try."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from holdfast import __version__
+from holdfast.serve.data_folder import USER, DataFolder
+from holdfast.serve.options import ServeOptions
+
+
+class Urls(NamedTuple):
+    """Where the parts are."""
+
+    gateway: str
+    metrics: str
+    provider: str
+    nats: str
+
+
+def show(urls: Urls, options: ServeOptions, folder: DataFolder) -> None:
+    """Print to standard output, at once: it may be a pipe."""
+    lines = [
+        f"Holdfast {__version__} is ready.",
+        f"  call       {urls.gateway}/async-function/NAME (202, then the callback) or {urls.gateway}/function/NAME",
+        f"  metrics    {urls.metrics}/metrics",
+        f"  data       {folder.root}",
+    ]
+    if options.auth:
+        lines.append(f"  password   of user {USER}: cat {folder.password_file}")
+    gateway = "" if urls.gateway.endswith(":8080") else f"-g {urls.gateway} "
+    lines.append(f"  try        echo Hi | faas invoke {gateway}figlet")
+    lines.append("Ctrl-C stops it.")
+    print("\n".join(lines), flush=True)  # noqa: T201 - this is the command's output

@@ -1,0 +1,103 @@
+"""Run one call: find a replica of its function, send the request, take the answer.
+
+An attempt always ends in an Outcome. Two things are tried again here, because the function certainly or probably did
+not see the request through: no connection could be made, and the connection ended before an answer was complete. All
+else, a 500 among it, is the function's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from holdfast import telemetry
+from holdfast.directory import Directory, Entry, ProviderUnavailable
+from holdfast.errors import AnswerMalformed, AnswerTimedOut, AnswerTooLarge, ConnectFailed, ConnectionLost
+from holdfast.http1.client import Answer, ClientPool, Origin
+from holdfast.http1.message import for_origin
+from holdfast.invocation import Invocation
+from holdfast.worker.outcome import Outcome, no_answer
+
+MOST_RUNS = 3
+# A call whose function's process ends under it is run again; one that ends its function each time must not do so for
+# ever.
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs calls against the functions of one directory."""
+
+    def __init__(
+        self, *, pool: ClientPool, functions: Directory, timeout_s: float, replica_wait_s: float, max_result_bytes: int
+    ) -> None:
+        self._pool = pool
+        self._functions = functions
+        self._timeout_s = timeout_s
+        self._replica_wait_s = replica_wait_s
+        self._max_result_bytes = max_result_bytes
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, invocation: Invocation) -> Outcome:
+        """Run a call to its end. Cancelling closes the connection to the function."""
+        runs = 0
+        # HOT: a known function with a ready replica is called without another look-up.
+        entry = self._functions.known(invocation.function)
+        origin = entry.pick() if entry is not None else None
+        waiting_until = self._loop.time() + self._replica_wait_s
+        while True:
+            if entry is None or origin is None:
+                found = await self._find_replica(invocation, waiting_until)
+                if isinstance(found, Outcome):
+                    return found
+                entry, origin = found
+            began = self._loop.time()
+            try:
+                answer = await self._send(invocation, entry, origin)
+                return Outcome(answer.status, answer.headers, answer.body, self._loop.time() - began)
+            except ConnectFailed as error:
+                self._functions.lost(invocation.function, origin)
+                if self._loop.time() >= waiting_until:
+                    return no_answer(503, str(error), self._loop.time() - began)
+            except ConnectionLost as error:
+                self._functions.lost(invocation.function, origin)
+                runs += 1
+                if runs == MOST_RUNS:
+                    why = f"{invocation.function} ended without an answer {runs} times: {error}"
+                    return no_answer(502, why, self._loop.time() - began)
+                telemetry.RUN_AGAIN.inc()
+                log.warning(
+                    "function lost, running the call again",
+                    call_id=invocation.call_id,
+                    function=str(invocation.function),
+                    run=runs + 1,
+                    error=str(error),
+                )
+                waiting_until = self._loop.time() + self._replica_wait_s
+            except AnswerTimedOut as error:
+                return no_answer(504, str(error), self._loop.time() - began)
+            except (AnswerTooLarge, AnswerMalformed) as error:
+                return no_answer(502, str(error), self._loop.time() - began)
+            entry = origin = None
+
+    async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> Answer:
+        request = for_origin(invocation.request, origin.netloc)
+        if entry.prefix:
+            method, _, rest = request.partition(b" ")
+            request = b"%b %b%b" % (method, entry.prefix, rest)
+        return await self._pool.fetch(origin, request, timeout_s=self._timeout_s, max_body_bytes=self._max_result_bytes)
+
+    async def _find_replica(self, invocation: Invocation, until: float) -> tuple[Entry, Origin] | Outcome:
+        ref = invocation.function
+        began = self._loop.time()
+        try:
+            entry = await self._functions.ready(ref, max(0.0, until - began))
+        except ProviderUnavailable as error:
+            return no_answer(503, f"{ref} was not run: {error}", 0.0)
+        if entry is None:
+            return no_answer(404, f"{ref} was not run: it is no longer deployed", 0.0)
+        origin = entry.pick()
+        if origin is None:
+            return no_answer(503, f"{ref} was not run: no replica was ready in time", 0.0)
+        return entry, origin

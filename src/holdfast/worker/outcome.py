@@ -1,0 +1,28 @@
+"""How the run of a call ended: the function's answer, or what stands in its place. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.headers import RawHeaders
+
+_TEXT: RawHeaders = [(b"Content-Type", b"text/plain; charset=utf-8")]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the callback tells."""
+
+    status: int
+    """The function's HTTP status; without an answer, the status a synchronous caller would have got."""
+    headers: RawHeaders
+    body: bytes
+    duration_s: float
+    """From sending the request to the end of the answer; of the last attempt, by the monotonic clock."""
+    failure: str | None = None
+    """Why there is no answer of the function's own; None when there is one, whatever its status."""
+
+
+def no_answer(status: int, why: str, duration_s: float) -> Outcome:
+    """An outcome without an answer: the reason becomes the body, so that the callback's receiver can read it."""
+    return Outcome(status, _TEXT, why.encode() + b"\n", duration_s, why)
