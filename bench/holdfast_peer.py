@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.child import ROOT
-from bench.peer import Durability, Peer
+from bench.peer import Durability, Peer, call_functions
 from bench.processes import BIN, Running, running, written
 from bench.stream import stream
 
@@ -40,11 +40,13 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
         await serve.ready(written(ready_file), READY_S)
         ready_s = time.monotonic() - started
         ready = json.loads(ready_file.read_text())
+        port = urlsplit(ready["gateway"]).port or 80
+        await call_functions("Holdfast", port)
         async with stream(ready["nats"], STREAM) as calls:
             yield Peer(
                 name="Holdfast",
                 durability=durability,
-                port=urlsplit(ready["gateway"]).port or 80,
+                port=port,
                 stream=calls,
                 parts=_parts(serve, ready),
                 ready_s=ready_s,
@@ -52,7 +54,7 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
 
 
 def _parts(serve: Running, ready: dict[str, Any]) -> dict[str, list[int]]:
-    """Every process of it, by part. Functions are whatever the provider has started."""
+    """Every process of it, by part. Functions are whatever the provider has started for them."""
     known = {part: ready["processes"][part] for part in ("gateway", "worker", "nats-server", "provider")}
     others = set(serve.descendants()) - {pid for pids in known.values() for pid in pids}
     return {**known, "function": sorted(others), "supervisor": [serve.pid]}

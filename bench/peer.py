@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.child import BenchError
 from bench.stream import Stream
 
 Durability = Literal["os", "disk"]
+
+FUNCTIONS = ("echo", "clock")
+"""The functions of bench/stack.yml."""
+
+FIRST_CALL_S = 20
+"""Longest wait for the first answer of a function: its process may still be starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +35,21 @@ class Peer:
     @property
     def workers(self) -> list[int]:
         return self.parts["worker"]
+
+
+async def call_functions(name: str, port: int) -> None:
+    """Call each function once through a gateway. Raises BenchError unless all answer 200."""
+    for function in FUNCTIONS:
+        request = (
+            f"POST /function/{function} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nHi"
+        )
+        try:
+            async with asyncio.timeout(FIRST_CALL_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(request.encode())
+                answer = await reader.read()
+                writer.close()
+        except TimeoutError:
+            raise BenchError(f"{name} did not answer a call of {function} within {FIRST_CALL_S} s") from None
+        if answer[9:12] != b"200":
+            raise BenchError(f"{name} answered a call of {function} with {answer.decode('latin-1')!r} instead of 200")

@@ -15,12 +15,11 @@ from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType, StreamConf
 
 from bench.child import ROOT
 from bench.naive.words import CONSUMER, FUNCTIONS_VARIABLE, NATS_VARIABLE, STREAM, SUBJECT
-from bench.peer import Durability, Peer
+from bench.peer import FUNCTIONS, Durability, Peer, call_functions
 from bench.processes import BIN, free_port, listens, running
 from bench.stream import stream
 from holdfast.queue import embedded
 
-FUNCTIONS = ("echo", "clock")
 READY_S = 20
 
 
@@ -52,6 +51,8 @@ async def naive(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
             running("naive gateway", [*argv, "--no-access-log", "--log-level", "warning"], environ)
         )
         await gateway.ready(listens(port), READY_S)
+        ready_s = time.monotonic() - started
+        await call_functions("the naive peer", port)
         yield Peer(
             name="naive peer",
             durability=durability,
@@ -63,7 +64,7 @@ async def naive(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
                 "nats-server": [server.pid],
                 "function": [pid for function in functions for pid in function],
             },
-            ready_s=time.monotonic() - started,
+            ready_s=ready_s,
         )
 
 
