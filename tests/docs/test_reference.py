@@ -1,0 +1,57 @@
+"""What others can see is documented."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from holdfast import headers
+from holdfast.cli.program import ENTRIES
+from tests.docs import reference
+from tests.docs.pages import ROOT
+
+HOW = "write them anew: .venv/bin/python -m tests.docs.reference"
+
+
+@pytest.mark.parametrize("page", reference.PAGES, ids=lambda page: page.name)
+def test_generated_parts_are_as_the_code_has_them(page: Path) -> None:
+    content = page.read_text("utf-8")
+    assert content == reference.rewritten(content), f"the tables of {page.name} are old; {HOW}"
+
+
+def test_every_setting_command_exit_code_and_metric_has_its_place() -> None:
+    placed = [name for page in reference.PAGES for name in reference.generated_in(page.read_text("utf-8"))]
+    assert sorted(placed) == sorted(reference.PARTS)
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = (ROOT / "docs/reference/cli.md").read_text("utf-8")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == list(ENTRIES)
+
+
+def test_every_metric_has_a_name_of_openfaas_or_of_ours() -> None:
+    assert reference.metric_names()
+    for name in reference.metric_names():
+        assert name.startswith(("gateway_", "http_", "queue_worker_", "holdfast_")), name
+
+
+def test_every_header_that_holdfast_speaks_is_in_the_http_reference() -> None:
+    text = (ROOT / "docs/reference/http.md").read_text("utf-8")
+    spoken = [value.decode() for name, value in vars(headers).items() if name.isupper() and isinstance(value, bytes)]
+    assert spoken
+    assert [header for header in spoken if f"`{header}`" not in text] == []
+
+
+def test_every_header_of_a_callback_is_in_the_callback_guide() -> None:
+    text = (ROOT / "docs/howto/callbacks.md").read_text("utf-8").lower()
+    not_there_yet = {b"x-retry", b"x-retry-max"}
+    reserved = headers.RESERVED_IN_CALLBACK - not_there_yet
+    assert [name for name in reserved if f"`{name.decode()}`" not in text] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[<>=~! \[]", requirement)[0] for requirement in project["dependencies"]}
+    text = (ROOT / "docs/decisions/0002-libraries.md").read_text("utf-8")
+    assert set(re.findall(r"^\| ([a-z-]+) \| (?!for\b)", text, re.MULTILINE)) - {"library"} == names
