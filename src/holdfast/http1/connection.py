@@ -1,6 +1,6 @@
 """One client's connection: the order of its exchanges, deadlines, back-pressure, and how it ends.
 
-The theory is told at the head of server.py. How bytes become requests is assembler.py's, what makes a request
+The theory is told at the head of server.py. How bytes become requests is request_assembler.py's, what makes a request
 acceptable framing.py's.
 """
 
@@ -14,9 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from holdfast.headers import RawHeaders
-from holdfast.http1.assembler import RequestAssembler
 from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
-from holdfast.http1.framing import AnswerBody, Refusal, body_too_large, refusal_message
+from holdfast.http1.framing import BodyFraming, Refusal, body_too_large, refusal_message
+from holdfast.http1.request_assembler import RequestAssembler
 
 if TYPE_CHECKING:
     from holdfast.http1.server import Server
@@ -320,7 +320,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self._close(read_away=not request_read)
 
     def _break_off(self, exchange: Exchange) -> None:
-        if exchange.body_kind is AnswerBody.UNTIL_CLOSE:
+        if exchange.body_kind is BodyFraming.UNTIL_CLOSE:
             # Only a reset tells this client that the end is not the end.
             sock = self._transport.get_extra_info("socket")
             if sock is not None:

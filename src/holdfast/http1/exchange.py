@@ -16,9 +16,9 @@ from holdfast.http1.framing import (
     BODILESS,
     CLOSE,
     KEEP_ALIVE,
-    AnswerBody,
+    BodyFraming,
     Refusal,
-    answer_body,
+    answer_framing,
     body_too_large,
     framing_line,
 )
@@ -159,7 +159,7 @@ class Exchange:
         self._lane = lane
         self._expects: bool = b"expect" in fields and version == "1.1"
         self._pending: list[bytes] | None = None
-        self.body_kind: AnswerBody | None = None
+        self.body_kind: BodyFraming | None = None
         self._on_gone: Callable[[], None] | None = None
         self._on_pause: Callable[[], None] | None = None
         self._on_resume: Callable[[], None] | None = None
@@ -283,9 +283,9 @@ class Exchange:
         self.answered = True
         if not self.complete and self.mode == HOLD:
             self._leave_body()
-        kind = self.body_kind = answer_body(self.method, self.version, status, length)
+        kind = self.body_kind = answer_framing(self.method, self.version, status, length)
         self._unsent = length or 0
-        if kind is AnswerBody.UNTIL_CLOSE:
+        if kind is BodyFraming.UNTIL_CLOSE:
             self.keep = False
         has_date = any(len(name) == 4 and name.lower() == b"date" for name, _ in headers)
         head = b"%b%b%b%b%b\r\n" % (
@@ -302,11 +302,11 @@ class Exchange:
         """Send a piece of a started answer. False: the client reads slowly, wait for `resume` of `on_flow`."""
         if self.over:
             return False
-        if not data or self.body_kind is AnswerBody.NONE:
+        if not data or self.body_kind is BodyFraming.NONE:
             return True
-        if self.body_kind is AnswerBody.CHUNKED:
+        if self.body_kind is BodyFraming.CHUNKED:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        elif self.body_kind is AnswerBody.LENGTH:
+        elif self.body_kind is BodyFraming.LENGTH:
             self._unsent -= len(data)
             if self._unsent < 0:
                 raise ValueError("the answer is longer than its announced length")
@@ -321,10 +321,10 @@ class Exchange:
         """The answer is complete. One that is shorter than announced is aborted, so that nobody takes it for whole."""
         if self.over:
             return
-        if self.body_kind is AnswerBody.LENGTH and self._unsent:
+        if self.body_kind is BodyFraming.LENGTH and self._unsent:
             self.abort()
             return
-        last = b"0\r\n\r\n" if self.body_kind is AnswerBody.CHUNKED else b""
+        last = b"0\r\n\r\n" if self.body_kind is BodyFraming.CHUNKED else b""
         if self._pending is not None:
             self._pending.append(last)
             self._flush()

@@ -132,11 +132,11 @@ def refusal_message(refusal: Refusal, date: bytes, *, with_body: bool = True) ->
     )
 
 
-class AnswerBody(Enum):
-    """How the end of an answer's body is told to the client."""
+class BodyFraming(Enum):
+    """How the end of a body is told to the other side."""
 
     NONE = 1
-    """There is no body: HEAD, 204, 304."""
+    """There is no body, as with HEAD, 204 and 304; or it is part of the message already."""
     LENGTH = 2
     """By Content-Length."""
     CHUNKED = 3
@@ -145,17 +145,17 @@ class AnswerBody(Enum):
     """By the end of the connection: HTTP/1.0, length unknown."""
 
 
-def answer_body(method: bytes, version: str, status: int, length: int | None) -> AnswerBody:
+def answer_framing(method: bytes, version: str, status: int, length: int | None) -> BodyFraming:
     """Which framing a streamed answer gets."""
     if method == b"HEAD" or status in BODILESS:
-        return AnswerBody.NONE
+        return BodyFraming.NONE
     if length is not None:
-        return AnswerBody.LENGTH
-    return AnswerBody.CHUNKED if version == "1.1" else AnswerBody.UNTIL_CLOSE
+        return BodyFraming.LENGTH
+    return BodyFraming.CHUNKED if version == "1.1" else BodyFraming.UNTIL_CLOSE
 
 
-def framing_line(kind: AnswerBody, status: int, length: int | None) -> bytes:
+def framing_line(kind: BodyFraming, status: int, length: int | None) -> bytes:
     """The header line that announces the framing. HEAD tells the length that GET would have; a 204 never has one."""
     if length is not None and status != 204:
         return b"Content-Length: %d\r\n" % length
-    return b"Transfer-Encoding: chunked\r\n" if kind is AnswerBody.CHUNKED else b""
+    return b"Transfer-Encoding: chunked\r\n" if kind is BodyFraming.CHUNKED else b""

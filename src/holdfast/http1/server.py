@@ -7,7 +7,7 @@ of it in the kernel.
 
 Parts
 
-    assembler.py   bytes -> request heads, body pieces, ends; or a refusal. No I/O.
+    request_assembler.py   bytes -> request heads, body pieces, ends; or a refusal. No I/O.
     framing.py     decisions: is this head acceptable, how is this answer framed. No I/O, no state.
     exchange.py    one request and its answer, as the application sees them.
     connection.py  one socket: which exchange is next, how long to wait, when to stop reading, how to close.

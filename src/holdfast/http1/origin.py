@@ -1,0 +1,45 @@
+"""Where an HTTP peer listens. No I/O."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port of a peer. `str()` gives `http://host:port`, as errors name it."""
+
+    host: str
+    """A name or an address; IPv6 without brackets."""
+    port: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def netloc(self) -> bytes:
+        """The value of a `Host` header: IPv6 in brackets, a default port left out."""
+        return _netloc(self)
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """The origin of an absolute http or https URL, whatever its path. Raises ValueError for anything else."""
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(f"{url!r} is not an absolute http or https URL without user information")
+        if not parts.hostname.isascii() or any(character <= " " for character in parts.hostname):
+            raise ValueError(f"the host of {url!r} is not a name or address in ASCII")
+        tls = parts.scheme == "https"
+        port = parts.port  # raises ValueError beyond 65535
+        if port == 0:
+            raise ValueError(f"the port of {url!r} is 0")
+        return cls(parts.hostname, port or (443 if tls else 80), tls)
+
+
+@lru_cache(maxsize=4096)
+def _netloc(origin: Origin) -> bytes:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host.encode() if origin.port == (443 if origin.tls else 80) else f"{host}:{origin.port}".encode()
