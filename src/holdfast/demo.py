@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shlex
 import signal
 import socket
 import subprocess
@@ -84,30 +83,39 @@ def run() -> bool:
 def _show(folder: Path) -> list[Check]:
     """The story in order: start, call, 202, callback, stop."""
     with Receiver() as receiver:
-        _say("Starting a gateway, a worker, the function runtime and a NATS server …")
-        began = time.monotonic()
         with Server(folder) as server:
-            gateway = server.wait_ready()
-            _say(f"ready after {time.monotonic() - began:.1f} s at {gateway}\n")
-            url = f"{gateway}/async-function/{FUNCTION}"
-            command = ["curl", "-i", "--data", BODY, "-H", f"X-Callback-Url: {receiver.url}", url]
-            _say(f"$ {_shell(command)}")
-            sent_at_ns = time.time_ns()
-            accepted = send(url, receiver.url)
-            answered_at_ns = time.time_ns()
-            _show_bytes(accepted.raw)
-            _say(f"(answered in {(answered_at_ns - sent_at_ns) / 1e6:.1f} ms)\n")
-
-            _say(f"$ nc -l {urlsplit(receiver.url).port}")
-            callback = receiver.wait()
-            _show_bytes(callback.raw)
+            try:
+                checks = _call(server, receiver)
+            except DemoFailed as error:
+                raise DemoFailed(f"{error}\nThe end of the log of holdfast serve:\n{server.end_of_log()}") from error
             _say("\nStopping …")
-        checks = check(accepted, callback, sent_at_ns=sent_at_ns, answered_at_ns=answered_at_ns)
         return [
             *checks,
             Check("the callback came once", receiver.nothing_more(), "it came again"),
             Check("all parts stopped in order", server.exit_code == 0, f"exit code {server.exit_code}"),
         ]
+
+
+def _call(server: Server, receiver: Receiver) -> list[Check]:
+    _say("Starting a gateway, a worker, the function runtime and a NATS server …")
+    began = time.monotonic()
+    gateway = server.wait_ready()
+    _say(f"ready after {time.monotonic() - began:.1f} s at {gateway}\n")
+
+    url = f"{gateway}/async-function/{FUNCTION}"
+    _say(f'$ curl -i --data "{BODY}" -H "X-Callback-Url: {receiver.url}" {url}')
+    sent_at_ns = time.time_ns()
+    accepted = send(url, receiver.url)
+    answered_at_ns = time.time_ns()
+    _show_bytes(accepted.raw)
+    _say(f"(answered in {(answered_at_ns - sent_at_ns) / 1e6:.1f} ms)\n")
+    if " 202 " not in f"{accepted.first_line} ":
+        raise DemoFailed("the call was not accepted")
+
+    _say(f"$ nc -l {urlsplit(receiver.url).port}")
+    callback = receiver.wait()
+    _show_bytes(callback.raw)
+    return check(accepted, callback, sent_at_ns=sent_at_ns, answered_at_ns=answered_at_ns)
 
 
 def check(accepted: Message, callback: Message, *, sent_at_ns: int, answered_at_ns: int) -> list[Check]:
@@ -185,20 +193,21 @@ class Server:
             raise
 
     def wait_ready(self) -> str:
-        """Wait until the ready file is there; gives the gateway's URL. Raises DemoFailed with the end of the log."""
+        """Wait until the ready file is there; gives the gateway's URL. Raises DemoFailed."""
         assert self._process is not None  # noqa: S101 - used within the context
         deadline = time.monotonic() + READY_WITHIN_S
         while not self._ready.exists():
             # The process's end is what is waited for; the file is looked for in between.
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(0.02)
-                raise DemoFailed(f"holdfast serve ended with exit code {code}. Its log:\n{self._end_of_log()}")
+                raise DemoFailed(f"holdfast serve ended with exit code {code}")
             if time.monotonic() > deadline:
-                raise DemoFailed(f"not ready within {READY_WITHIN_S:g} s. Log of holdfast serve:\n{self._end_of_log()}")
+                raise DemoFailed(f"holdfast serve was not ready within {READY_WITHIN_S:g} s")
         gateway = json.loads(self._ready.read_text(encoding="utf-8"))["gateway"]
         return str(gateway).rstrip("/")
 
-    def _end_of_log(self) -> str:
+    def end_of_log(self) -> str:
+        """What the server said last."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_SHOWN_LOG_LINES:])
 
@@ -314,10 +323,6 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _shell(command: list[str]) -> str:
-    return " ".join(f'"{word}"' if shlex.quote(word) != word or word == BODY else word for word in command)
 
 
 def _say(text: str) -> None:

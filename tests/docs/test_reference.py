@@ -43,6 +43,20 @@ def test_every_header_that_holdfast_speaks_is_in_the_http_reference() -> None:
     assert [header for header in spoken if f"`{header}`" not in text] == []
 
 
+def test_every_status_that_is_answered_is_in_the_http_reference() -> None:
+    text = (ROOT / "docs/reference/http.md").read_text("utf-8")
+    sources = [*(ROOT / "src/holdfast/http1").glob("*.py"), *(ROOT / "src/holdfast/gateway").glob("*.py")]
+    answered = {
+        status
+        for source in sources
+        for status in re.findall(
+            r"(?:Refusal|BadRequest|refuse|respond)\(\s*(?:\w+,\s*)?([2-5]\d\d)\b", source.read_text("utf-8")
+        )
+    }
+    assert {"202", "404", "405", "413", "503"} <= answered
+    assert [status for status in sorted(answered) if f"| {status} |" not in text] == []
+
+
 def test_every_header_of_a_callback_is_in_the_callback_guide() -> None:
     text = (ROOT / "docs/howto/callbacks.md").read_text("utf-8").lower()
     not_there_yet = {b"x-retry", b"x-retry-max"}
