@@ -334,6 +334,11 @@ class WatchdogSettings(Settings):
     """The settings of the watchdog, the HTTP server in front of one function."""
 
     PART: ClassVar[str] = "watchdog"
+    # How a provider hands over what it owns, by descriptor number. Not settings: nobody writes them by hand.
+    LISTEN_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_FD"
+    """The listening socket, instead of `port`: it outlives the watchdog."""
+    READY_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_READY_FD"
+    """Where `ready <process id>` is written once requests are served: standard output belongs to the function."""
 
     host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)

@@ -24,10 +24,6 @@ from holdfast.watchdog.fork import ForkedFunction
 from holdfast.watchdog.log import EventLog
 from holdfast.watchdog.python_function import PythonFunction, load_handler
 
-LISTEN_FD = "HOLDFAST_WATCHDOG_FD"
-READY_FD = "HOLDFAST_WATCHDOG_READY_FD"
-"""A descriptor to which `ready` is written once requests are served. Standard output belongs to the function."""
-
 EXIT_FAILED = 1
 EXIT_SECOND_SIGNAL = 130
 
@@ -75,7 +71,7 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is logged when it is printed
     try:
-        listening = sockets.inherited(LISTEN_FD) or sockets.listen(
+        listening = sockets.inherited(WatchdogSettings.LISTEN_FD) or sockets.listen(
             settings.host, settings.port, purpose="watchdog", option="port"
         )
         listening.set_inheritable(False)
@@ -90,11 +86,11 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
 
 
 def _ready_fd() -> int | None:
-    number = os.environ.pop(READY_FD, "")
+    number = os.environ.pop(WatchdogSettings.READY_FD, "")
     if not number:
         return None
     if not number.isdecimal():
-        raise SettingError(READY_FD, number, "the number of an open descriptor")
+        raise SettingError(WatchdogSettings.READY_FD, number, "the number of an open descriptor")
     os.set_inheritable(int(number), False)
     return int(number)
 
@@ -139,7 +135,7 @@ async def _main(
         if ready_fd is None:
             log.info("watchdog ready", url=sockets.url_of(listening))
         else:
-            os.write(ready_fd, b"ready\n")
+            os.write(ready_fd, b"ready %d\n" % os.getpid())
             os.close(ready_fd)
         await stop.wait()
         watchdog.stopping = True

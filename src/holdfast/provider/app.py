@@ -1,0 +1,196 @@
+"""The provider's HTTP API, and the provider put together: its functions, its routes, its life from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import holdfast
+from holdfast import lifecycle, sockets, telemetry
+from holdfast.basic_auth import BasicAuth, read_credentials
+from holdfast.duration import parse_duration
+from holdfast.function import FunctionRef
+from holdfast.health import healthz
+from holdfast.http1.asgi import AsgiApplication
+from holdfast.http1.server import serve
+from holdfast.provider import LISTEN_FD
+from holdfast.provider.deployments import status
+from holdfast.provider.logs import LogLine, Selection
+from holdfast.provider.replicas import Function, Functions, functions
+from holdfast.provider.usage import usage
+from holdfast.settings import LogSettings, ProviderSettings
+from holdfast.stack import read_stack
+
+SAMPLES = Path(holdfast.__file__).parent / "samples" / "stack.yml"
+
+LONGEST_WAIT_S = 300.0
+# Of `wait`: whoever wants to wait longer asks again.
+DRAIN_S = 1.0
+# Answers of this API take milliseconds; those that wait for a replica or follow logs are cut.
+
+log = structlog.get_logger()
+
+
+class Api:
+    """The routes. Paths and objects are OpenFaaS's provider API; `wait` and `endpoints` are ours."""
+
+    def __init__(self, running: Functions, namespace: str) -> None:
+        self._functions = running
+        self._namespace = namespace
+        self.routes = [
+            healthz(lambda: True, ""),
+            Route("/system/functions", self.list_functions, methods=["GET"]),
+            Route("/system/function/{name}", self.describe, methods=["GET"]),
+            Route("/system/logs", self.logs, methods=["GET"]),
+            Route("/system/namespaces", self.list_namespaces, methods=["GET"]),
+            Route("/system/info", self.info, methods=["GET"]),
+        ]
+
+    async def list_functions(self, request: Request) -> Response:
+        """`GET /system/functions?namespace=`; without one of every namespace."""
+        wanted = request.query_params.get("namespace", "")
+        shown = [_shown(function) for function in self._functions]
+        return JSONResponse([one for one in shown if wanted in {"", one["namespace"]}])
+
+    async def describe(self, request: Request) -> Response:
+        """`GET /system/function/<name>?namespace=&usage=1&wait=10s`.
+
+        `wait` holds the answer until a replica is ready, or so long.
+        """
+        function = self._function(request.path_params["name"], request)
+        wait = request.query_params.get("wait", "")
+        if wait:
+            try:
+                wait_s = min(parse_duration(wait), LONGEST_WAIT_S)
+            except ValueError as error:
+                raise HTTPException(400, f"wait: {error}") from error
+            await function.wait_ready(wait_s)
+        shown = _shown(function)
+        if request.query_params.get("usage") in {"1", "true"}:
+            pids = [replica.pid for replica in function.replicas if replica.pid is not None]
+            shown["usage"] = await asyncio.to_thread(usage, pids)
+        return JSONResponse(shown)
+
+    async def logs(self, request: Request) -> Response:
+        """`GET /system/logs?name=&namespace=&instance=&tail=&since=&follow=`: one JSON object a line."""
+        query = request.query_params
+        function = self._function(query.get("name", ""), request)
+        selection = _selection(query.get("since", ""), query.get("tail", ""), query.get("instance", ""))
+        if query.get("follow", "").lower() in {"1", "true"}:
+            return StreamingResponse(_followed(function, selection), media_type="application/x-ndjson")
+        lines = [_ndjson(function, line) for line in function.logs.kept(selection)]
+        return Response("".join(lines), media_type="application/x-ndjson")
+
+    async def list_namespaces(self, _request: Request) -> Response:
+        """`GET /system/namespaces`."""
+        return JSONResponse(self._functions.namespaces())
+
+    async def info(self, _request: Request) -> Response:
+        """`GET /system/info`."""
+        version = {"release": holdfast.__version__, "sha": ""}
+        provider = {"provider": "holdfast", "orchestration": "processes", "version": version}
+        return JSONResponse({"provider": provider, "version": version, "arch": platform.machine()})
+
+    def _function(self, name: str, request: Request) -> Function:
+        namespace = request.query_params.get("namespace", "")
+        ref = FunctionRef(name, namespace) if namespace else FunctionRef.parse(name, self._namespace)
+        function = self._functions.get(ref)
+        if function is None:
+            raise HTTPException(404, f"there is no function {ref.name!r} in namespace {ref.namespace!r}")
+        return function
+
+
+def _shown(function: Function) -> dict[str, Any]:
+    return status(
+        function.deployment,
+        created_at=function.created_at,
+        replicas=len(function.replicas),
+        endpoints=function.endpoints,
+    )
+
+
+def _selection(since: str, tail: str, instance: str) -> Selection:
+    try:
+        instant = datetime.fromisoformat(since) if since else None
+    except ValueError as error:
+        raise HTTPException(400, f"since: expected an RFC 3339 time, not {since!r}") from error
+    if instant is not None and instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    try:
+        most = int(tail) if tail else -1
+    except ValueError as error:
+        raise HTTPException(400, f"tail: expected a whole number, not {tail!r}") from error
+    # faas-cli sends -1 for all lines.
+    return Selection(since=instant, tail=most if most >= 0 else None, instance=instance)
+
+
+async def _followed(function: Function, selection: Selection) -> AsyncIterator[str]:
+    async for line in function.logs.follow(selection):
+        yield _ndjson(function, line)
+
+
+def _ndjson(function: Function, line: LogLine) -> str:
+    ref = function.deployment.ref
+    record = {
+        "name": ref.name,
+        "namespace": ref.namespace,
+        "instance": line.instance,
+        "timestamp": line.time.isoformat().replace("+00:00", "Z"),
+        "text": line.text,
+    }
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
+    return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=error.headers)
+
+
+def run(settings: ProviderSettings, logs: LogSettings) -> int:
+    """Run the provider until it is asked to stop; gives the exit code."""
+    telemetry.configure_logging(logs, "provider")
+    return lifecycle.run_part(lambda stop: run_provider(settings, stop))
+
+
+async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
+    """Deploy the stack and serve the API until `stop` is set; then the API goes first and the functions after it.
+
+    Raises StartError or DeploymentError, before anything runs, when the port or the stack cannot be used.
+    """
+    listening = sockets.inherited(LISTEN_FD) or sockets.listen(
+        settings.host, settings.port, purpose="provider", option="provider_port"
+    )
+    credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
+    path = Path(settings.stack) if settings.stack else SAMPLES
+    stack = read_stack(path, namespace=settings.namespace)
+    for warning in stack.warnings:
+        log.warning("stack not wholly understood", warning=warning)
+    async with functions(settings, os.environ) as running:
+        for deployment in stack.deployments:
+            if deployment.secrets:
+                log.warning(
+                    "the local runtime has no secrets", function=str(deployment.ref), secrets=deployment.secrets
+                )
+            running.deploy(deployment)
+        app: Any = Starlette(
+            routes=Api(running, settings.namespace).routes, exception_handlers={HTTPException: _refuse}
+        )
+        if credentials is not None:
+            app = BasicAuth(app, credentials)
+        async with AsgiApplication(app) as application, serve(application, sockets=[listening]) as server:
+            log.info("provider ready", url=sockets.url_of(listening), stack=str(path), functions=len(stack.deployments))
+            await stop.wait()
+            await server.drain(DRAIN_S)

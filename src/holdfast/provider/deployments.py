@@ -1,0 +1,147 @@
+"""What should run: how a deployment becomes a watchdog's command and environment, and how the API shows it.
+
+No I/O beyond a look at whether a handler's folder is there; what runs is in replicas.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from holdfast.duration import format_duration
+from holdfast.errors import DeploymentError, SettingError
+from holdfast.settings import LogSettings, WatchdogSettings
+from holdfast.stack import Deployment, Resources
+
+# lang -> how its handler is called. The -debian templates differ in their image only.
+HANDLER_STYLES = {
+    "python3-http": "http",
+    "python3-http-debian": "http",
+    "python3": "classic",
+    "python3-debian": "classic",
+}
+
+# What a function sees of this process's environment. Everything else stays here: credentials of NATS stand there, and
+# settings with names that a watchdog reads too.
+PASSED_ON = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "LOGNAME",
+        "PATH",
+        "PYTHONPATH",
+        "SHELL",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How one replica is started."""
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    cwd: Path
+
+
+def launch(deployment: Deployment, instance: str, own_environ: Mapping[str, str], *, grace_period_s: float) -> Launch:
+    """Decide how a replica of a deployment is started. Raises DeploymentError for what cannot run on this machine."""
+    function = deployment.ref.name
+    process = deployment.process or deployment.environment.get("fprocess", "")
+    style = HANDLER_STYLES.get(deployment.language)
+    if style is not None and process:
+        raise DeploymentError(
+            function,
+            f"lang {deployment.language} runs handle() of the handler, so fprocess {process!r} would not be used: "
+            "leave one of them out",
+        )
+    if style is None and not process:
+        languages = ", ".join(HANDLER_STYLES)
+        raise DeploymentError(
+            function,
+            f"lang {deployment.language or 'none'} cannot be run here without fprocess: "
+            f"expected fprocess, the command to start for each request, or one of the languages {languages}",
+        )
+    environ = {
+        "grace_period": format_duration(grace_period_s),
+        **passed_on(own_environ),
+        **deployment.environment,
+        "OPENFAAS_NAME": function,
+        "OPENFAAS_NAMESPACE": deployment.ref.namespace,
+        "HOSTNAME": instance,
+    }
+    if style is not None:
+        environ |= {"handler": str(_handler_folder(deployment)), "handler_style": style}
+    else:
+        environ["fprocess"] = process
+    try:
+        WatchdogSettings.from_environment(environ)
+        LogSettings.from_environment(environ)
+    except SettingError as error:
+        raise DeploymentError(function, f"environment: {error}") from error
+    runs_in_handler = deployment.handler is not None and deployment.handler.is_dir()
+    # -P: a file of the function that is named like a module of the library must not take its place in the watchdog.
+    argv = (sys.executable, "-P", "-m", "holdfast.watchdog")
+    return Launch(argv, environ, deployment.handler if deployment.handler and runs_in_handler else deployment.folder)
+
+
+def passed_on(own_environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of this process's environment that functions see; the interpreter that runs Holdfast first in PATH."""
+    passed = {name: value for name, value in own_environ.items() if name in PASSED_ON or name.startswith("LC_")}
+    interpreter_folder = str(Path(sys.executable).parent)
+    passed["PATH"] = os.pathsep.join([interpreter_folder, passed.get("PATH", os.defpath)])
+    return passed
+
+
+def _handler_folder(deployment: Deployment) -> Path:
+    folder = deployment.handler
+    if folder is None:
+        raise DeploymentError(
+            deployment.ref.name, f"lang {deployment.language} needs handler, the folder of its handler.py"
+        )
+    if not (folder / "handler.py").is_file():
+        raise DeploymentError(deployment.ref.name, f"handler {folder} has no handler.py")
+    return folder
+
+
+def status(deployment: Deployment, *, created_at: datetime, replicas: int, endpoints: list[str]) -> dict[str, Any]:
+    """OpenFaaS's FunctionStatus. `endpoints` is ours: the URLs of the ready replicas."""
+    shown: dict[str, Any] = {
+        "name": deployment.ref.name,
+        "namespace": deployment.ref.namespace,
+        "image": deployment.image,
+        "envProcess": deployment.process,
+        "envVars": dict(deployment.environment),
+        "constraints": list(deployment.constraints),
+        "secrets": list(deployment.secrets),
+        "labels": dict(deployment.labels),
+        "annotations": dict(deployment.annotations),
+        "readOnlyRootFilesystem": deployment.read_only_root_filesystem,
+        # Gateways count invocations, each its own; the local runtime does not see them.
+        "invocationCount": 0,
+        "replicas": replicas,
+        "availableReplicas": len(endpoints),
+        "createdAt": created_at.isoformat().replace("+00:00", "Z"),
+        "endpoints": endpoints,
+    }
+    for name, resources in (("limits", deployment.limits), ("requests", deployment.requests)):
+        if resources is not None:
+            shown[name] = _given(resources)
+    return shown
+
+
+def _given(resources: Resources) -> dict[str, str]:
+    return {name: value for name, value in asdict(resources).items() if value}
