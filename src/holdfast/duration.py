@@ -8,7 +8,7 @@ import durationpy
 def parse_duration(text: str) -> float:
     """Read a duration into seconds. Raises ValueError unless it is a whole number or a Go duration, not negative."""
     text = text.strip()
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return float(text)
     try:
         seconds: float = durationpy.from_str(text).total_seconds()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from holdfast.function import FunctionRef
+from holdfast.http1.message import read_request
+from holdfast.invocation import CallId, Invocation
+from holdfast.worker.callback import callback_request, destination
+from holdfast.worker.outcome import Outcome, no_answer
+
+CALL = Invocation(
+    CallId("0cf3-11"), FunctionRef("figlet", "dev"), 1_543_915_495_384_346_700, "http://127.0.0.1:8888/done?x=1", b""
+)
+
+
+def sent(outcome: Outcome) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
+    to = destination("http://127.0.0.1:8888/done?x=1", "http://gateway:8080")
+    request = read_request(callback_request(CALL, outcome, to))
+    assert request.method == b"POST"
+    return request.target, request.headers, request.body
+
+
+def test_a_callback_says_all_that_openfaas_says() -> None:
+    target, headers, body = sent(
+        Outcome(201, [(b"Content-Type", b"text/x"), (b"X-Own", b"1")], b"ba\x00nner", 0.002885)
+    )
+    assert target == b"/done?x=1"
+    assert body == b"ba\x00nner"
+    told = dict(headers)
+    assert told[b"Host"] == b"127.0.0.1:8888"
+    assert told[b"X-Call-Id"] == b"0cf3-11"
+    assert told[b"X-Duration-Seconds"] == b"0.002885"
+    assert told[b"X-Start-Time"] == b"1543915495384346700"
+    assert told[b"X-Function-Status"] == b"201"
+    assert told[b"X-Function-Name"] == b"figlet"
+    assert told[b"User-Agent"].startswith(b"queue-worker/")
+    assert told[b"Content-Type"] == b"text/x"
+    assert told[b"X-Own"] == b"1"
+    assert told[b"Content-Length"] == b"7"
+
+
+def test_a_function_cannot_forge_what_we_say_nor_frame_the_message() -> None:
+    forged = [
+        (b"x-call-id", b"other"),
+        (b"X-FUNCTION-STATUS", b"200"),
+        (b"X-Retry", b"9"),
+        (b"User-Agent", b"me"),
+        (b"Content-Length", b"1"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Connection", b"close, X-Private"),
+        (b"X-Private", b"1"),
+        (b"Set-Cookie", b"a"),
+        (b"Set-Cookie", b"b"),
+    ]
+    _, headers, _ = sent(Outcome(500, forged, b"", 1.0))
+    names = [name.lower() for name, _ in headers]
+    assert names.count(b"x-call-id") == names.count(b"x-function-status") == names.count(b"content-length") == 1
+    assert dict(headers)[b"X-Function-Status"] == b"500"
+    assert [value for name, value in headers if name == b"Set-Cookie"] == [b"a", b"b"]
+    assert not {b"transfer-encoding", b"connection", b"x-private", b"x-retry"} & set(names)
+
+
+def test_without_an_answer_the_body_says_why() -> None:
+    _, headers, body = sent(no_answer(504, "figlet did not answer within 1 s", 1.0))
+    assert dict(headers)[b"X-Function-Status"] == b"504"
+    assert body == b"figlet did not answer within 1 s\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "target"),
+    [
+        ("http://example.com", ("example.com", 80, False), b"/"),
+        ("https://example.com/a?b=c", ("example.com", 443, True), b"/a?b=c"),
+        ("/async-function/next?x", ("gateway", 8080, False), b"/async-function/next?x"),
+        ("http://[::1]:9/a", ("::1", 9, False), b"/a"),
+    ],
+)
+def test_a_callback_goes_where_its_url_says(url: str, origin: tuple[str, int, bool], target: bytes) -> None:
+    to = destination(url, "http://gateway:8080")
+    assert (tuple(to.origin), to.target) == (origin, target)
