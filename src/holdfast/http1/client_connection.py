@@ -7,8 +7,9 @@ is sent again and where an idle connection waits is the pool's.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
+
+import structlog
 
 from holdfast.errors import AnswerMalformed, AnswerTimedOut, ConnectionLost, PeerError
 from holdfast.headers import RawHeaders
@@ -19,7 +20,7 @@ from holdfast.http1.origin import Origin
 if TYPE_CHECKING:
     from holdfast.http1.client import ClientPool
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("holdfast.http1")
 
 NEVER = float("inf")
 

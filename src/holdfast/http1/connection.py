@@ -7,11 +7,12 @@ acceptable framing.py's.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 from collections import deque
 from typing import TYPE_CHECKING
+
+import structlog
 
 from holdfast.headers import RawHeaders
 from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
@@ -21,7 +22,7 @@ from holdfast.http1.request_assembler import RequestAssembler
 if TYPE_CHECKING:
     from holdfast.http1.server import Server
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("holdfast.http1")
 
 NEVER = float("inf")
 
@@ -134,14 +135,14 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         mode = exchange.mode
         if mode == COLLECT or mode == HOLD:  # noqa: PLR1714, SIM109 - a tuple costs more, and this is hot
             exchange.parts.append(data)
-            if exchange.received > exchange.limit:
-                self.refuse(exchange, body_too_large(int(exchange.limit)))
-        elif mode == STREAM and exchange.reader is not None:
+        elif mode == STREAM and exchange.reader is not None and exchange.received <= exchange.limit:
             try:
                 exchange.reader.body_data(data)
             except Exception:
                 log.exception("the application failed on a request body")
                 self._crashed(exchange)
+        if exchange.received > exchange.limit:
+            self.refuse(exchange, body_too_large(int(exchange.limit)))
 
     def take_end(self) -> None:
         """The request is complete. HOT."""
@@ -263,11 +264,13 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def deliver(self, exchange: Exchange) -> None:
         """Hand a collected body over. HOT."""
         done, parts = exchange.done, exchange.parts
-        exchange.done, exchange.parts = None, []
+        exchange.done = None
         if done is None:
             return
+        if len(parts) != 1:
+            parts[:] = [b"".join(parts)]
         try:
-            done(exchange, parts[0] if len(parts) == 1 else b"".join(parts))
+            done(exchange, parts[0])
         except Exception:
             log.exception("the application failed on a request")
             self._crashed(exchange)
@@ -300,6 +303,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answer in the application's place, or break its begun answer off, and close."""
+        if exchange.over:
+            return
         begun = exchange.answered
         exchange.answered = True
         self._tell_lost(exchange)

@@ -186,27 +186,30 @@ class Exchange:
         """Call `done` with the whole body, at once when it is there already.
 
         A body over `limit` bytes, declared or as it arrives, is answered 413 by the lane and the connection closed;
-        then, and when the client leaves early, `done` is never called.
+        then, and when the client leaves early, `done` is never called. May be called again: the body is kept.
         """
-        self._choose(COLLECT)
-        if self.over:
+        if self.mode != COLLECT:
+            self._choose(COLLECT)
+        if self.over or not self._within(limit):
             return
-        self.limit = limit
         self.done = done
-        if self.received > limit or (self.content_length or 0) > limit:
-            self._lane.refuse(self, body_too_large(limit))
-        elif self.complete:
+        if self.complete:
             self._lane.deliver(self)
         elif self._expects or not self._lane.reading:
             self._continue()
 
-    def stream(self, reader: BodyReader) -> None:
-        """Hand the body to `reader` as it comes, what has come already at once."""
+    def stream(self, reader: BodyReader, limit: float = float("inf")) -> None:
+        """Hand the body to `reader` as it comes, what has come already at once.
+
+        A body over `limit` bytes is answered 413 by the lane, or a begun answer broken off; the reader hears body_lost.
+        """
         self._choose(STREAM)
+        self.reader = reader
         if self.over:
             reader.body_lost()
             return
-        self.reader = reader
+        if not self._within(limit):
+            return
         parts, self.parts = self.parts, []
         for part in parts:
             reader.body_data(part)
@@ -231,6 +234,13 @@ class Exchange:
         if self.mode != HOLD:
             raise RuntimeError("the body of a request can be asked for once, and before the answer")
         self.mode = mode
+
+    def _within(self, limit: float) -> bool:
+        self.limit = limit
+        if self.received > limit or (self.content_length or 0) > limit:
+            self._lane.refuse(self, body_too_large(int(limit)))
+            return False
+        return True
 
     def _continue(self) -> None:
         if self._expects and not self.received and not self.answered:

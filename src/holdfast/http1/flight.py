@@ -7,9 +7,10 @@ connection it gets is the pool's decision (client.py).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+import structlog
 
 from holdfast.errors import PeerError
 from holdfast.headers import RawHeaders
@@ -19,10 +20,7 @@ from holdfast.http1.origin import Origin
 if TYPE_CHECKING:
     from holdfast.http1.client_connection import ClientConnection
 
-log = logging.getLogger(__name__)
-
-# How much of a streamed request is kept while the connection is being made.
-HELD_BEFORE_CONNECTED = 65_536
+log = structlog.get_logger("holdfast.http1")
 
 
 class Receiver(Protocol):
@@ -45,11 +43,8 @@ class Flight:
     """One request on its way. Made by `ClientPool.send`."""
 
     __slots__ = (
-        "_held",
-        "_held_bytes",
         "_on_pause",
         "_on_resume",
-        "_told_to_pause",
         "body_due",
         "connecting",
         "connection",
@@ -89,9 +84,6 @@ class Flight:
         self.read_paused: bool = False
         self.connection: ClientConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._told_to_pause = False
         self._on_pause: Callable[[], None] | None = None
         self._on_resume: Callable[[], None] | None = None
 
@@ -104,32 +96,27 @@ class Flight:
         """
         if self.over or not data:
             return True
-        if not self.body_due:
-            raise RuntimeError("this request was sent whole, or its body is complete")
+        if not self.body_due or self.connection is None:
+            raise RuntimeError("the body of this request is complete, or its connection is not made yet")
         if self.framing is BodyFraming.CHUNKED:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        return self._send(data)
+        return self.connection.write(data)
 
     def end_body(self) -> None:
         """The body is complete."""
-        if self.over or not self.body_due:
+        if self.over or not self.body_due or self.connection is None:
             return
         self.body_due = False
         if self.framing is BodyFraming.CHUNKED:
-            self._send(b"0\r\n\r\n")
+            self.connection.write(b"0\r\n\r\n")
 
     def on_flow(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """Call `pause` when the peer does not take the body as fast as it comes, `resume` when it does again."""
+        """Call `pause` when the peer does not take the body as fast as it comes, `resume` when it does again.
+
+        The first `resume` says that the connection is made: nothing can be written before it.
+        """
         self._on_pause = pause
         self._on_resume = resume
-
-    def _send(self, data: bytes) -> bool:
-        if self.connection is not None:
-            return self.connection.write(data)
-        self._held.append(data)
-        self._held_bytes += len(data)
-        self._told_to_pause = self._held_bytes >= HELD_BEFORE_CONNECTED
-        return not self._told_to_pause
 
     # ---- the answer
 
@@ -159,17 +146,13 @@ class Flight:
     # ---- called by the pool and the connection
 
     def board(self, connection: ClientConnection) -> None:
-        """Send the request, and what is held of its body, on this connection. HOT."""
+        """Send the request on this connection. HOT."""
         self.connection = connection
         connection.write(self.request)
-        if self._held:
-            held, self._held, self._held_bytes = b"".join(self._held), [], 0
-            flowing = connection.write(held)
-            if self._told_to_pause and flowing:
-                self.flow(paused=False)
-            self._told_to_pause = False
         if self.read_paused:
             connection.pause_reading()
+        if self.body_due:
+            self.flow(paused=False)
 
     def flow(self, *, paused: bool) -> None:
         """The socket's write buffer has filled or emptied."""
@@ -202,5 +185,3 @@ class Flight:
         # A caller may keep its flight: let go of everything large.
         self.connection = self.connecting = self._on_pause = self._on_resume = None
         self.request = b""
-        if self._held:
-            self._held = []

@@ -67,21 +67,37 @@ def request_message(method: bytes, target: bytes, headers: Iterable[tuple[bytes,
     is known and raises ValueError, as does everything that could split the message.
     """
     headers = list(headers)
-    lines = header_lines(headers)
+    given = _given_framing(headers)
+    if given not in ([], [b"%d" % len(body)]):
+        raise ValueError(f"{given} does not frame a body of {len(body)} bytes")
+    framing = b"" if given or (not body and method in _WITHOUT_BODY) else b"Content-Length: %d\r\n" % len(body)
+    return _head(method, target, header_lines(headers), framing) + body
+
+
+def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> bytes:
+    """The head of a request whose body of `length` bytes follows; chunked when the length is None."""
+    headers = list(headers)
+    if _given_framing(headers):
+        raise ValueError("the framing of a body that follows is written here")
+    framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
+    return _head(method, target, header_lines(headers), framing)
+
+
+def _given_framing(headers: RawHeaders) -> list[bytes]:
+    return [
+        value
+        for name, value in headers
+        if (len(name) == 14 and name.lower() == b"content-length")
+        or (len(name) == 17 and name.lower() == b"transfer-encoding")
+    ]
+
+
+def _head(method: bytes, target: bytes, lines: bytes, framing: bytes) -> bytes:
     if not method or method.translate(None, TOKEN_CHARACTERS):
         raise ValueError(f"{method!r} is not a method")
     if not is_target(target):
         raise ValueError(f"{target[:200]!r} is not a request target")
-    framed = False
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            if framed or value != b"%d" % len(body):
-                raise ValueError(f"Content-Length {value!r} does not frame a body of {len(body)} bytes")
-            framed = True
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
-            raise ValueError("Transfer-Encoding does not frame a body whose length is known")
-    length = b"" if framed or (not body and method in _WITHOUT_BODY) else b"Content-Length: %d\r\n" % len(body)
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method, target, lines, length, body)
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target, lines, framing)
 
 
 # RFC 9110, section 8.6: other methods say "no body" with a length of zero.
