@@ -138,6 +138,7 @@ def _selection(since: str, tail: str, instance: str) -> Selection:
 
 
 async def _followed(function: Function, selection: Selection) -> AsyncIterator[str]:
+    yield ""  # so that the head goes out now, though the function may be silent for hours
     async for line in function.logs.follow(selection):
         yield _ndjson(function, line)
 
