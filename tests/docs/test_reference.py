@@ -43,6 +43,14 @@ def test_every_header_that_holdfast_speaks_is_in_the_http_reference() -> None:
     assert [header for header in spoken if f"`{header}`" not in text] == []
 
 
+def test_every_route_of_the_provider_is_in_the_http_reference() -> None:
+    text = (ROOT / "docs/reference/http.md").read_text("utf-8")
+    source = (ROOT / "src/holdfast/provider/app.py").read_text("utf-8")
+    routes = re.findall(r'Route\("(/[^"]+)"', source)
+    assert routes
+    assert [route for route in routes if f"`{route.replace('{name}', '<name>')}" not in text] == []
+
+
 def test_every_status_that_is_answered_is_in_the_http_reference() -> None:
     text = (ROOT / "docs/reference/http.md").read_text("utf-8")
     sources = [*(ROOT / "src/holdfast/http1").glob("*.py"), *(ROOT / "src/holdfast/gateway").glob("*.py")]
