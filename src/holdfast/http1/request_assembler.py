@@ -37,6 +37,7 @@ class RequestAssembler:
         self._target = b""
         self._headers: RawHeaders = []
         self._fed = 0
+        self._first_bytes = 0
         self._head_bytes = 0
         self._in_body = False
         self._quiet_bytes = 0
@@ -88,8 +89,11 @@ class RequestAssembler:
     def _count(self, *, was_in_head: bool) -> None:
         """Bound what httptools keeps without telling: half a head, trailers and chunk extensions."""
         limit = self.limits.max_header_bytes
-        if self.in_head and was_in_head:
-            # Where in its first piece a head began is not known, so that piece (one read) is not counted.
+        if self.in_head:
+            if not was_in_head:
+                # Where in its first piece a head began is not known: that piece (one read) is only counted at the end.
+                self._first_bytes = self._fed
+                return
             self._head_bytes += self._fed
             if self._head_bytes > limit:
                 self.take_refusal(head_too_large(self.limits))
@@ -120,7 +124,7 @@ class RequestAssembler:
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self.in_head = True
-        self._head_bytes = 0
+        self._first_bytes = self._head_bytes = 0
 
     def on_url(self, part: bytes) -> None:
         """The target, or a part of it."""
@@ -141,7 +145,7 @@ class RequestAssembler:
         parser, limits = self._parser, self.limits
         method, version = parser.get_method(), parser.get_http_version()
         fields = {name.lower(): value for name, value in reversed(headers)}
-        if self._head_bytes + self._fed > limits.max_header_bytes < head_size(target, headers):
+        if self._first_bytes + self._head_bytes + self._fed > limits.max_header_bytes < head_size(target, headers):
             self.take_refusal(head_too_large(limits))
             return
         refusal = judge(method, target, headers, fields, version=version, limits=limits)

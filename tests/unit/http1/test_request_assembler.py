@@ -121,7 +121,7 @@ def test_http_1_0_and_connection_close_end_the_connection() -> None:
 SMALL = Limits(max_header_bytes=1000, max_headers=10, max_target_bytes=100)
 
 
-@pytest.mark.parametrize("size", [1, 50, 100_000])
+@pytest.mark.parametrize("size", [1, 50, 900, 1900, 100_000])
 @pytest.mark.parametrize(
     ("head", "status"),
     [
