@@ -191,12 +191,12 @@ class Directory:
         if answer.status != 200:
             raise ProviderUnavailable(f"the provider answered {answer.status} when asked about {ref}")
         try:
-            status = json.loads(answer.body)
-            endpoints = status.get("endpoints")
+            endpoints = json.loads(answer.body).get("endpoints")
             if endpoints is None:
-                origins, prefix = (self._provider,), f"/function/{ref}".encode()
+                endpoints, prefix = [str(self._provider)], f"/function/{ref}".encode()
             else:
-                origins, prefix = tuple(Origin.parse(endpoint) for endpoint in endpoints), b""
+                prefix = b""
+            origins = tuple(Origin.parse(endpoint) for endpoint in endpoints)
         except (ValueError, AttributeError, TypeError) as error:
             raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
         entry = self._known.get(ref)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 import uvloop
@@ -65,9 +66,10 @@ def _leaves(group: BaseExceptionGroup[HoldfastError]) -> list[HoldfastError]:
 
 async def until_stopped(stop: asyncio.Event, *ended: asyncio.Future[None]) -> None:
     """Wait until the part is asked to stop. Raises what a future in `ended` raises, when something it needs is gone."""
-    stopping = asyncio.ensure_future(stop.wait())
+    stopping = asyncio.create_task(stop.wait())
+    waited: set[asyncio.Future[Any]] = {stopping, *ended}
     try:
-        await asyncio.wait({stopping, *ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
     for future in ended:

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import Serving, serving
+from tests.support.serving import HOLDFAST, Serving, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module", name="server")
@@ -52,7 +47,7 @@ async def raw(server: Serving, request: bytes) -> bytes:
     ],
 )
 async def test_a_bad_request_is_refused_with_a_text_that_says_what_to_do(
-    server: Serving, method: str, path: str, headers: dict[str, str], status: int, words: str
+    server: Serving, *, method: str, path: str, headers: dict[str, str], status: int, words: str
 ) -> None:
     answer = await server.call(path, b"x", headers, method)
     assert answer.status_code == status
@@ -99,7 +94,7 @@ async def test_system_needs_the_password_and_takes_the_one_in_the_data_folder(se
 async def test_a_second_server_on_the_same_port_or_folder_is_refused(server: Serving, tmp_path: Path) -> None:
     async def serve(*options: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *(str(Path(server_binary())), "serve", "--metrics-port", "0", *options),
+            *(HOLDFAST, "serve", "--metrics-port", "0", *options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -115,9 +110,3 @@ async def test_a_second_server_on_the_same_port_or_folder_is_refused(server: Ser
     code, err = await serve("--port", "0", "--data", str(server.folder / "data"))
     assert code == 1
     assert "another holdfast serve uses the data folder" in err
-
-
-def server_binary() -> str:
-    from tests.support.serving import HOLDFAST
-
-    return str(HOLDFAST)

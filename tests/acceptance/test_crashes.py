@@ -97,7 +97,6 @@ async def test_a_call_survives_the_death_of_everything(tmp_path: Path) -> None:
             for pid in (pid for pids in processes.values() for pid in pids):
                 await gone(pid)
             await server.process.wait()
-            server.was_killed = True
         async with serving(tmp_path, environ={"ack_wait": "1s"}):
             await callbacks.wait_for_ids(accepted)
 
@@ -118,7 +117,7 @@ async def test_sigterm_lets_running_calls_finish_and_hands_back_the_rest(tmp_pat
 
 
 async def running(server: Serving, function: str, count: int = 1) -> None:
-    """Return once the worker runs so many calls of a function: there is no event for it outside, so metrics are asked."""
+    """Return once the worker runs so many calls of a function: nothing outside tells of it, so metrics are asked."""
     wanted = (
         f'queue_worker_function_invocation_inflight{{function_name="{function}.openfaas-fn",queue_name="faas-request"}}'
     )

@@ -78,7 +78,12 @@ from holdfast.settings import (
     "--gateways", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Gateway processes."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Worker processes."
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Worker processes; 0: calls are accepted and kept, and run when there is a worker.",
 )
 @click.option(
     "--max-inflight",

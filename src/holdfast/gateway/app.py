@@ -149,5 +149,6 @@ def _check_limits(settings: GatewaySettings, connection: Connection) -> None:
             "max_body_bytes",
             str(settings.max_body_bytes),
             f"at most {max(0, connection.max_payload - settings.max_header_bytes)}: body and headers "
-            f"(max_header_bytes) travel in one message and this NATS server takes {connection.max_payload} bytes (its max_payload)",
+            "(max_header_bytes) travel in one message and this NATS server's max_payload is "
+            f"{connection.max_payload}",
         )

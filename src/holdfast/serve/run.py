@@ -50,7 +50,7 @@ async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
             provider = parts.provider(options, folder, listening)
             workers = parts.workers(options, folder, listening, nats_url)
             gateways = parts.gateways(options, folder, listening, nats_url)
-            ready = asyncio.ensure_future(supervisor.start([provider, *workers, *gateways]))
+            ready = supervisor.begin([provider, *workers, *gateways])
             await lifecycle.until_stopped(stop, ready)
             if ready.done() and not stop.is_set():
                 urls = summary.Urls(
@@ -98,11 +98,16 @@ class Supervisor:
         self._ready.add(id(part))
         return f"nats://{NATS_USER}:{password}@127.0.0.1:{port}"
 
-    async def start(self, started: list[Part]) -> None:
-        """Start parts and return when all are ready. Raises StartError when one does not become so."""
+    def begin(self, started: list[Part]) -> asyncio.Task[None]:
+        """Start parts; done when all are ready. A part that does not become so ends everything with a StartError."""
         for part in started:
             self._keep_running(part)
-        await asyncio.gather(*(self._wait_ready(part) for part in started))
+        return self._tasks.create_task(self._all_ready(started), name="all ready")
+
+    async def _all_ready(self, started: list[Part]) -> None:
+        async with asyncio.TaskGroup() as waiting:
+            for part in started:
+                waiting.create_task(self._wait_ready(part))
 
     async def stop(self, stopped: list[Part]) -> None:
         """Stop parts together and return when they have ended."""

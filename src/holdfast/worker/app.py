@@ -26,8 +26,9 @@ from holdfast.http1.client import ClientPool
 from holdfast.http1.server import serve
 from holdfast.invocation import Invocation
 from holdfast.queue.connection import connect
-from holdfast.queue.consumer import Consumer, Delivery, Stopped
+from holdfast.queue.consumer import Consumer, Delivery, Stopped, consume
 from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.topology import ensure_consumer
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
 from holdfast.worker import LISTEN_FD
 from holdfast.worker.attempt import Runner
@@ -203,7 +204,15 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-worker", on_back=telemetry.WORKER_RECONNECTS.inc)
         )
-        consumer = await stack.enter_async_context(consume(connection, nats, settings))
+        consumer = await stack.enter_async_context(
+            consume(
+                connection,
+                queue=settings.queue,
+                capacity=settings.max_inflight,
+                ack_wait_s=settings.ack_wait_s,
+                ensure=lambda: ensure_consumer(nats, settings.queue, settings.ack_wait_s),
+            )
+        )
         pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_inflight))
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")

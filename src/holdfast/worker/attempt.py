@@ -8,6 +8,7 @@ else, a 500 among it, is the function's answer.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -52,20 +53,20 @@ class Runner:
                 if isinstance(found, Outcome):
                     return found
                 entry, origin = found
-            began = self._loop.time()
+            began = time.monotonic()
             try:
                 answer = await self._send(invocation, entry, origin)
-                return Outcome(answer.status, answer.headers, answer.body, self._loop.time() - began)
+                return Outcome(answer.status, answer.headers, answer.body, time.monotonic() - began)
             except ConnectFailed as error:
                 self._functions.lost(invocation.function, origin)
                 if self._loop.time() >= waiting_until:
-                    return no_answer(503, str(error), self._loop.time() - began)
+                    return no_answer(503, str(error), time.monotonic() - began)
             except ConnectionLost as error:
                 self._functions.lost(invocation.function, origin)
                 runs += 1
                 if runs == MOST_RUNS:
                     why = f"{invocation.function} ended without an answer {runs} times: {error}"
-                    return no_answer(502, why, self._loop.time() - began)
+                    return no_answer(502, why, time.monotonic() - began)
                 telemetry.RUN_AGAIN.inc()
                 log.warning(
                     "function lost, running the call again",
@@ -76,9 +77,9 @@ class Runner:
                 )
                 waiting_until = self._loop.time() + self._replica_wait_s
             except AnswerTimedOut as error:
-                return no_answer(504, str(error), self._loop.time() - began)
+                return no_answer(504, str(error), time.monotonic() - began)
             except (AnswerTooLarge, AnswerMalformed) as error:
-                return no_answer(502, str(error), self._loop.time() - began)
+                return no_answer(502, str(error), time.monotonic() - began)
             entry = origin = None
 
     async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> Answer:

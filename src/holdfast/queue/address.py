@@ -1,0 +1,50 @@
+"""Read a NATS server's URL: where it is, how it is reached, and what to say who we are. No I/O."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from holdfast.errors import SettingError
+
+DEFAULT_PORT = 4222
+
+_EXPECTED = "nats://[user:password@]host[:port] or tls://…, several separated by commas"
+
+
+class ServerAddress(NamedTuple):
+    """One server. `str()` is `host:port` without the credentials: the form for logs and errors."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str = ""
+    password: str = ""
+    token: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read `nats://…`, `tls://…` or `host:port`. User info without a colon is a token. Raises SettingError."""
+        refused = SettingError("nats_url", _without_credentials(url), _EXPECTED)
+        try:
+            parts = urlsplit(url if "://" in url else f"nats://{url}")
+            port = parts.port or DEFAULT_PORT
+        except ValueError:
+            raise refused from None
+        if not parts.hostname or parts.scheme not in {"nats", "tls"} or parts.path not in {"", "/"}:
+            raise refused
+        if parts.query or parts.fragment:
+            raise refused
+        name = unquote(parts.username or "")
+        tls = parts.scheme == "tls"
+        if parts.password is None:
+            return cls(parts.hostname, port, tls, token=name)
+        return cls(parts.hostname, port, tls, user=name, password=unquote(parts.password))
+
+
+def _without_credentials(url: str) -> str:
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url

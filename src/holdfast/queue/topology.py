@@ -1,0 +1,151 @@
+"""Streams and consumers: their names, how they are configured, and making sure that they exist.
+
+Managing is rare, so it goes through nats-py on a connection of its own that lives as long as one call. Everything here
+may be called by any number of gateways and workers at once, and again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import nats
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.settings import NatsSettings
+
+DURABLE = "workers"
+"""The one pull consumer of a queue, shared by all its workers."""
+
+DUPLICATE_WINDOW_S = 120.0
+# How long JetStream remembers a Nats-Msg-Id: far longer than a publish is tried again.
+MOST_PENDING = 100_000
+# Calls that all workers of a queue together may have under way.
+MANAGE_TIMEOUT_S = 10.0
+LEAST_VERSION = (2, 12)
+# Scheduled messages came with nats-server 2.12.
+
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = structlog.get_logger("holdfast.queue")
+
+
+def stream_of(queue: str) -> str:
+    """The name of a queue's stream. Raises QueueError for a name that cannot be one."""
+    if _QUEUE_NAME.fullmatch(queue) is None:
+        raise QueueError(f"a queue cannot be named {queue!r}: expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
+    return f"OF_{queue}"
+
+
+def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
+    """How a queue's stream is made."""
+    return StreamConfig(
+        name=stream_of(queue),
+        description=f"Calls of the queue {queue}, as HTTP requests",
+        subjects=[f"{queue}.>"],
+        # What is acknowledged is gone: the stream holds exactly what is waiting or running.
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        # Scheduled messages exclude DiscardPolicy.NEW (err_code 10052). Without limits nothing is ever discarded; how
+        # much may wait is the gateway's to decide.
+        discard=DiscardPolicy.OLD,
+        num_replicas=settings.replicas,
+        duplicate_window=DUPLICATE_WINDOW_S,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        allow_msg_schedules=True,
+    )
+
+
+def consumer_config(ack_wait_s: float) -> ConsumerConfig:
+    """How a queue's consumer is made."""
+    return ConsumerConfig(
+        durable_name=DURABLE,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ack_wait_s,
+        # Giving up is the worker's decision, which it can tell somebody; JetStream would fall silent.
+        max_deliver=-1,
+        max_ack_pending=MOST_PENDING,
+    )
+
+
+async def ensure_queue(settings: NatsSettings, queue: str) -> None:
+    """Make sure that a queue's stream exists. Raises QueueError."""
+    async with _manage(settings) as jetstream:
+        await _ensure_stream(jetstream, settings, queue)
+
+
+async def ensure_consumer(settings: NatsSettings, queue: str, ack_wait_s: float) -> None:
+    """Make sure that a queue's stream and its consumer exist, and that the consumer has this `ack_wait`.
+
+    Raises QueueError.
+    """
+    async with _manage(settings) as jetstream:
+        await _ensure_stream(jetstream, settings, queue)
+        stream, wanted = stream_of(queue), consumer_config(ack_wait_s)
+        try:
+            found = (await jetstream.consumer_info(stream, DURABLE)).config
+        except nats.js.errors.NotFoundError:
+            await jetstream.add_consumer(stream, wanted)
+            return
+        if found.ack_wait != ack_wait_s:
+            log.info("ack_wait changed", queue=queue, before_s=found.ack_wait, now_s=ack_wait_s)
+            await jetstream.add_consumer(stream, replace(found, ack_wait=ack_wait_s))
+
+
+async def _ensure_stream(jetstream: JetStreamContext, settings: NatsSettings, queue: str) -> None:
+    name = stream_of(queue)
+    try:
+        await jetstream.stream_info(name)
+    except nats.js.errors.NotFoundError:
+        # Two that create the same stream at once both succeed: the same configuration is no conflict.
+        await jetstream.add_stream(stream_config(settings, queue))
+        log.info("stream made", queue=queue, stream=name, replicas=settings.replicas)
+
+
+@asynccontextmanager
+async def _manage(settings: NatsSettings) -> AsyncIterator[JetStreamContext]:
+    """nats-py's JetStream on a short-lived connection; its errors leave as QueueErrors."""
+    seen: list[str] = []
+
+    async def remember(error: Exception) -> None:
+        seen.append(str(error) or type(error).__name__)
+
+    try:
+        client = await nats.connect(
+            settings.servers(), name="holdfast-topology", allow_reconnect=False, error_cb=remember, connect_timeout=5
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise QueueUnavailable(f"no NATS server could be reached: {seen or error}") from error
+    try:
+        _check_version(client.connected_server_version)
+        yield client.jetstream(timeout=MANAGE_TIMEOUT_S)
+    except nats.js.errors.APIError as error:
+        raise QueueRefused(error.code or 0, error.err_code or 0, error.description or str(error)) from error
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        raise QueueUnavailable(f"JetStream did not answer: {str(error) or type(error).__name__}") from error
+    finally:
+        await client.close()
+
+
+def _check_version(version: object) -> None:
+    major, minor = int(getattr(version, "major", 0)), int(getattr(version, "minor", 0))
+    if (major, minor) < LEAST_VERSION:
+        least = ".".join(str(number) for number in LEAST_VERSION)
+        raise QueueError(f"this nats-server is {major}.{minor}: expected {least} or newer, for scheduled messages")
