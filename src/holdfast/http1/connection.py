@@ -7,8 +7,6 @@ acceptable framing.py's.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ import structlog
 from holdfast.headers import RawHeaders
 from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
 from holdfast.http1.framing import BodyFraming, Refusal, body_too_large, refusal_message
+from holdfast.http1.kernel import reset, unacknowledged
 from holdfast.http1.request_assembler import RequestAssembler
 
 if TYPE_CHECKING:
@@ -327,10 +326,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def _break_off(self, exchange: Exchange) -> None:
         if exchange.body_kind is BodyFraming.UNTIL_CLOSE:
             # Only a reset tells this client that the end is not the end.
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._transport.abort()
+            reset(self._transport)
         self._close()
 
     def _close(self, *, read_away: bool = False) -> None:
@@ -352,7 +348,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             self._transport.close()
 
     def _watch_writing(self) -> None:
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self._transport.get_write_buffer_size() + unacknowledged(self._transport)
         self._write_deadline = self.server.now + self.limits.write_timeout_s
 
     def _pause_reading(self) -> None:
@@ -381,11 +377,11 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Look at the deadlines; called about every second."""
         if now >= self._write_deadline:
-            unsent = self._transport.get_write_buffer_size()
-            if unsent and unsent >= self._unsent:
+            before = self._unsent
+            self._watch_writing()
+            if self._unsent and self._unsent >= before:
                 self._transport.abort()
                 return
-            self._watch_writing()
         if now < self._deadline:
             return
         self._deadline = NEVER
