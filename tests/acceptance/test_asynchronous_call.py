@@ -71,7 +71,10 @@ async def test_body_target_and_headers_arrive_as_sent(server: Serving, callbacks
     assert callback.body == every_byte
     assert callback["Content-Type"] == "application/x-everything"
 
-    await server.accept("env/a%2Fb//..?x=1&x=%26&y", b"", X_Callback_Url=callbacks.url, X_Custom_Header="Grüße")
+    await server.raw(
+        f"POST /async-function/env/a%2Fb//..?x=1&x=%26&y HTTP/1.1\r\nHost: h\r\nX-Callback-Url: {callbacks.url}\r\n"
+        "X-Custom-Header: Grüße\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    )
     seen = (await callbacks.wait_for(2))[1].body.decode()
     assert "Http_Path=/a%2Fb//..\n" in seen
     assert "Http_Query=x=1&x=%26&y\n" in seen
@@ -133,7 +136,7 @@ async def test_a_failing_callback_is_tried_again_and_the_function_not_run_again(
 
 async def test_a_hanging_receiver_holds_no_slot(tmp_path: Path) -> None:
     options = ("--max-inflight", "1")
-    environ = {"callback_timeout": "300ms", "callback_initial_wait": "60s"}
+    environ = {"callback_timeout": "300ms", "callback_initial_wait": "60s", "grace_period": "1s"}
     async with receiver() as hanging, receiver() as callbacks, serving(tmp_path, *options, environ=environ) as server:
         hanging.answer = 0
         await server.accept("echo", X_Callback_Url=hanging.url)

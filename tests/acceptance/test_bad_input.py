@@ -7,26 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.support.serving import HOLDFAST, Serving, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module", name="server")
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="server")
 async def _server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     async with serving(tmp_path_factory.mktemp("serve"), environ={"max_body_bytes": "1000"}) as started:
         yield started
-
-
-async def raw(server: Serving, request: bytes) -> bytes:
-    """Send bytes, read until the server closes."""
-    host, port = server.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 30)
-    writer.close()
-    return answer
 
 
 @pytest.mark.parametrize(
@@ -57,8 +48,8 @@ async def test_a_bad_request_is_refused_with_a_text_that_says_what_to_do(
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Serving) -> None:
-    answer = await raw(
-        server, b"POST /async-function/echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+    answer = await server.raw(
+        b"POST /async-function/echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
     )
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"1000 bytes" in answer
@@ -66,7 +57,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Servin
 
 async def test_a_chunked_body_over_the_limit_is_refused_as_it_arrives(server: Serving) -> None:
     head = b"POST /async-function/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answer = await raw(server, head + b"1f4\r\n" + b"x" * 500 + b"\r\n" + b"1f5\r\n" + b"x" * 501 + b"\r\n")
+    answer = await server.raw(head + b"1f4\r\n" + b"x" * 500 + b"\r\n" + b"1f5\r\n" + b"x" * 501 + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
@@ -94,7 +85,8 @@ async def test_system_needs_the_password_and_takes_the_one_in_the_data_folder(se
 async def test_a_second_server_on_the_same_port_or_folder_is_refused(server: Serving, tmp_path: Path) -> None:
     async def serve(*options: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *(HOLDFAST, "serve", "--metrics-port", "0", *options),
+            str(HOLDFAST),
+            *("serve", "--metrics-port", "0", *options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

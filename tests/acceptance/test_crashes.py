@@ -105,7 +105,7 @@ async def test_sigterm_lets_running_calls_finish_and_hands_back_the_rest(tmp_pat
     async with receiver() as callbacks:
         async with serving(tmp_path, "--max-inflight", "2", environ={"grace_period": "1s"}) as server:
             short = await server.accept("sleep?duration=700ms", X_Callback_Url=callbacks.url)
-            long = await server.accept("sleep?duration=20s", X_Callback_Url=callbacks.url)
+            long = await server.accept("sleep?duration=5s", X_Callback_Url=callbacks.url)
             waiting = await server.accept("sleep?duration=100ms", X_Callback_Url=callbacks.url)
             await running(server, "sleep", 2)
             assert await server.stop() == 0

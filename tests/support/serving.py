@@ -55,7 +55,18 @@ class Serving:
     async def call(
         self, path: str, body: bytes = b"", headers: dict[str, str] | None = None, method: str = "POST"
     ) -> httpx.Response:
-        return await self.client.request(method, self.url + path, content=body, headers=headers)
+        raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        return await self.client.request(method, self.url + path, content=body, headers=raw)
+
+    async def raw(self, request: bytes) -> bytes:
+        """Send bytes as they are; gives all that comes until the server closes."""
+        host, port = self.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+        writer.close()
+        return answer
 
     async def accept(self, function: str, body: bytes = b"", **headers: str) -> str:
         """An asynchronous call that must be accepted; gives its id. Headers as keywords, X_Callback_Url=…"""
