@@ -99,7 +99,8 @@ class Replica:
         self._update()
 
     def _on_line(self, _stream: Stream, line: str) -> None:
-        self._last_line = line[:200]
+        # Shown in the provider's own log, where a function must not paint over other lines.
+        self._last_line = "".join(c if c.isprintable() else "?" for c in line[:200])
         self._logs.append(self.instance, line)
 
     def _update(self) -> None:

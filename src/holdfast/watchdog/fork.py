@@ -80,6 +80,9 @@ class ForkedFunction:
                 raise
             text = f"The function's output is larger than {self._settings.max_output_bytes} bytes (max_output_bytes).\n"
             call.answer(500, TEXT, text.encode())
+        except Exception as error:  # noqa: BLE001 - a task's owner must hear of nothing but cancellation
+            self._log.error("call failed", call_id=call.call_id, error=repr(error))
+            call.answer(500, TEXT, b"The watchdog failed on this request; its log says why.\n")
 
 
 def command(process: str, environ: Mapping[str, str]) -> list[str]:
