@@ -34,7 +34,7 @@ class System:
             answers.refuse(
                 exchange,
                 401,
-                "this needs the user and password of this gateway: `faas login`, or curl --user admin:PASSWORD.",
+                "this needs the user and password of this gateway, as in curl --user admin:PASSWORD.",
                 b'WWW-Authenticate: Basic realm="Restricted"\r\n',
             )
             return
