@@ -42,7 +42,7 @@ class Threads(Generic[Job, Outcome]):
         self._woken = False
 
     def submit(self, job: Job) -> None:
-        """Called on the loop. HOT: about 2 µs, and 8 µs for the threads to change."""
+        """Called on the loop. HOT: there and back costs 20 µs when calls come one by one, less when they overlap."""
         self._busy += 1
         if self._busy > self._count and self._count < self._most:
             self._add_thread()

@@ -57,6 +57,14 @@ async def test_an_upload_that_is_given_up_gives_its_slot_back(tmp_path: Path) ->
                 pass
 
 
+async def test_a_body_over_the_limit_gives_its_slot_back(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    async with watchdog(handler=handler(tmp_path, GATE), max_inflight="1", max_body_bytes="5") as running:
+        for _ in range(3):
+            assert (await request(running.port, body=b"too long")).status == 413
+        assert (await request(running.port, body=b"x")).text == "done"
+
+
 async def test_every_other_path_is_the_functions() -> None:
     async with watchdog(fprocess="printenv Http_Path") as running:
         for path in ("/", "/_/", "/_/healthy", "/healthz", "/x/_/health", "/_/health/x"):
