@@ -120,12 +120,14 @@ class Publisher:
         if pending is None:
             return
         payload = message.payload
-        # {"stream":"OF_x", "seq":123} is nearly all that ever comes; reading it whole costs four times as much.
-        at = payload.rfind(b'"seq":')
-        if at > 0 and payload[-1:] == b"}" and payload[at + 6 : -1].isdigit():
-            del self._pending[number]
-            pending.done(None, int(payload[at + 6 : -1]), False)
-            return
+        # {"stream":"OF_x","seq":123} is nearly all that ever comes; reading it whole costs four times as much. The start
+        # matters: a refusal is {"error":{…},"stream":"OF_x","seq":0} and must not pass for a confirmation.
+        if payload.startswith(b'{"stream":"'):
+            digits = payload[payload.rfind(b":") + 1 : -1]
+            if digits.isdigit():
+                del self._pending[number]
+                pending.done(None, int(digits), False)
+                return
         self._conclude(number, pending, message)
 
     def _conclude(self, number: int, pending: _Pending, message: Msg) -> None:
