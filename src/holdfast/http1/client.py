@@ -107,7 +107,7 @@ class ClientPool:
         self._tls = tls
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._connections: set[ClientConnection] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[asyncio.Task[None], Flight] = {}
         self._closed = True
         self._all_closed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -124,7 +124,8 @@ class ClientPool:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in list(self._connecting):
+        for task, flight in list(self._connecting.items()):
+            flight.fail(_closed_before(flight.origin))
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
@@ -205,8 +206,8 @@ class ClientPool:
 
     def _connect(self, flight: Flight) -> None:
         task = flight.connecting = self._loop.create_task(self._open(flight))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connecting[task] = flight
+        task.add_done_callback(self._connecting.pop)
 
     async def _open(self, flight: Flight) -> None:
         """Make a connection for a flight. Owned by the pool: `_connecting` holds it, leaving the pool awaits it."""
@@ -222,13 +223,10 @@ class ClientPool:
                     ssl=self._tls_context() if origin.tls else None,
                 )
         except TimeoutError:
-            flight.fail(ConnectFailed(str(origin), f"no connection to {origin} could be made within {limit:g} s"))
+            flight.fail(ConnectFailed(str(origin), f"no connection to {origin} could be made within {limit:.3g} s"))
         except (OSError, ValueError, UnicodeError) as error:
             # OSError: refused, unreachable, name unknown, TLS; the others: names that cannot be encoded.
             flight.fail(ConnectFailed(str(origin), f"no connection to {origin} could be made: {error}"))
-        except asyncio.CancelledError:
-            flight.fail(_closed_before(origin))
-            raise
         else:
             flight.connecting = None
             if flight.over:
@@ -263,6 +261,10 @@ class ClientPool:
         if deadline < self._next_sweep:
             self._sweep_at(deadline)
         stack.append(connection)
+
+    def has_idle(self, origin: Origin) -> bool:
+        """Whether a connection of this origin waits for a request."""
+        return origin in self._idle and bool(self._idle[origin])
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection is closed."""

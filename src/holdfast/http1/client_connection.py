@@ -15,6 +15,7 @@ from holdfast.errors import AnswerMalformed, AnswerTimedOut, ConnectionLost, Pee
 from holdfast.headers import RawHeaders
 from holdfast.http1.answer_assembler import AnswerAssembler
 from holdfast.http1.flight import Flight
+from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
 
 if TYPE_CHECKING:
@@ -162,7 +163,11 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
         flight, self.flight = self.flight, None
         if flight is None:
             return  # cancelled by its receiver; the connection is closed
-        if self.reusable and not flight.body_due and not self._transport.is_closing():
+        keep = self.reusable and not flight.body_due and not self._transport.is_closing()
+        if keep and flight.framing is not BodyFraming.NONE:
+            # Each streamed request brings a new connection and takes none: do not hoard what is not needed.
+            keep = not self._pool.has_idle(self.origin)
+        if keep:
             if not self._reading:
                 self.resume_reading()
             self._pool.put(self)

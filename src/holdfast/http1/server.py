@@ -86,6 +86,8 @@ class Server:
         """The loop's time at the last sweep: deadlines are set from it, a second of error costs nothing."""
         self.date: bytes = b""
         """The current Date header line."""
+        self.port: int = 0
+        """The port of the first listening socket; stays when it is closed."""
         self._listeners: list[asyncio.Server] = []
         self._connections: set[ServerConnection] = set()
         self._empty = asyncio.Event()
@@ -102,12 +104,6 @@ class Server:
         self._interval = min(1.0, max(0.01, shortest / 4))
 
     @property
-    def port(self) -> int:
-        """The port of the first listening socket."""
-        port: int = self._listeners[0].sockets[0].getsockname()[1]
-        return port
-
-    @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._connections)
@@ -117,10 +113,11 @@ class Server:
         if sockets is None:
             listener = await self.loop.create_server(lambda: ServerConnection(self), host, port, backlog=BACKLOG)
             self._listeners.append(listener)
-            return
-        for sock in sockets:
+        for sock in sockets or ():
             listener = await self.loop.create_server(lambda: ServerConnection(self), sock=sock, backlog=BACKLOG)
             self._listeners.append(listener)
+        if self._listeners:
+            self.port = self._listeners[0].sockets[0].getsockname()[1]
 
     async def drain(self, grace_s: float) -> None:
         """Stop accepting, let exchanges under way finish for at most `grace_s`, cut the rest. May be called again."""
