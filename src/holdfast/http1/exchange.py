@@ -7,7 +7,6 @@ and calls for the application. Sockets, timers and the order of pipelined exchan
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,11 +16,11 @@ from holdfast.http1.framing import (
     CLOSE,
     KEEP_ALIVE,
     BodyFraming,
-    Refusal,
     answer_framing,
     body_too_large,
     framing_line,
 )
+from holdfast.http1.lane import Lane
 from holdfast.http1.message import header_lines, status_line
 
 # What happens to body bytes that arrive: kept until the application says what it wants, kept for collect, handed to a
@@ -56,42 +55,6 @@ class BodyReader(Protocol):
         """The rest will never come: the client left, was too slow, or broke the protocol."""
 
 
-class Lane(Protocol):
-    """What an exchange needs of its connection."""
-
-    client_host: str
-    loop: asyncio.AbstractEventLoop
-    reading: bool
-
-    @property
-    def date(self) -> bytes:
-        """The current `Date` header line."""
-
-    def write(self, data: bytes) -> bool:
-        """Send bytes; False when the socket does not take them as fast as they come."""
-
-    def body_wanted(self, exchange: Exchange) -> None:
-        """The application has said what becomes of the body: read on."""
-
-    def pause_body(self, exchange: Exchange) -> None:
-        """Read no more for now."""
-
-    def deliver(self, exchange: Exchange) -> None:
-        """Hand a collected body over."""
-
-    def may_drain(self, exchange: Exchange) -> bool:
-        """Whether the rest of an unwanted body is so short that the connection can be kept."""
-
-    def answer_finished(self, exchange: Exchange) -> None:
-        """The answer is complete."""
-
-    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
-        """Answer in the application's place and close."""
-
-    def abort(self, exchange: Exchange) -> None:
-        """Close without finishing."""
-
-
 class Exchange:
     """One request and the means to answer it.
 
@@ -108,6 +71,7 @@ class Exchange:
         "_on_pause",
         "_on_resume",
         "_pending",
+        "_pending_bytes",
         "_unsent",
         "answered",
         "body_kind",
@@ -306,6 +270,7 @@ class Exchange:
             self._connection_line(),
         )
         self._pending = [head]
+        self._pending_bytes = len(head)
         self._lane.loop.call_soon(self._flush)
 
     def write(self, data: bytes) -> bool:
@@ -322,9 +287,8 @@ class Exchange:
                 raise ValueError("the answer is longer than its announced length")
         if self._pending is not None:
             self._pending.append(data)
-            if len(data) < JOIN_BELOW:
-                return True
-            return self._flush()
+            self._pending_bytes += len(data)
+            return True if self._pending_bytes < JOIN_BELOW else self._flush()
         return self._lane.write(data)
 
     def end(self) -> None:

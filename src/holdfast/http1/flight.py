@@ -185,3 +185,5 @@ class Flight:
         # A caller may keep its flight: let go of everything large.
         self.connection = self.connecting = self._on_pause = self._on_resume = None
         self.request = b""
+        # Receivers hold their flights: a cycle that would wait for the garbage collector.
+        del self.receiver

@@ -507,6 +507,19 @@ async def test_a_streamed_answer_is_written_at_once_and_a_short_one_in_one_piece
         assert (await c.some()).endswith(b"\r\n\r\nhello")
 
 
+async def test_a_large_streamed_answer_of_one_turn_does_not_pile_up() -> None:
+    app = silent()
+    async with serve(app) as server, client(server.port, receive_buffer=4096) as c:
+        c.send(GET)
+        exchange = await app.next()
+        exchange.start(200, [], None)
+        writes = 0
+        while exchange.write(b"x" * 1000):
+            writes += 1
+            assert writes < 100_000
+        exchange.abort()
+
+
 async def test_a_date_of_the_application_is_kept() -> None:
     app = silent()
     async with serve(app) as server, client(server.port) as c:

@@ -1,0 +1,47 @@
+"""What an exchange needs of the connection it came on: the seam between exchange.py and connection.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from holdfast.http1.framing import Refusal
+
+if TYPE_CHECKING:
+    from holdfast.http1.exchange import Exchange
+
+
+class Lane(Protocol):
+    """What an exchange needs of its connection."""
+
+    client_host: str
+    loop: asyncio.AbstractEventLoop
+    reading: bool
+
+    @property
+    def date(self) -> bytes:
+        """The current `Date` header line."""
+
+    def write(self, data: bytes) -> bool:
+        """Send bytes; False when the socket does not take them as fast as they come."""
+
+    def body_wanted(self, exchange: Exchange) -> None:
+        """The application has said what becomes of the body: read on."""
+
+    def pause_body(self, exchange: Exchange) -> None:
+        """Read no more for now."""
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Hand a collected body over."""
+
+    def may_drain(self, exchange: Exchange) -> bool:
+        """Whether the rest of an unwanted body is so short that the connection can be kept."""
+
+    def answer_finished(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Answer in the application's place and close."""
+
+    def abort(self, exchange: Exchange) -> None:
+        """Close without finishing."""
