@@ -1,15 +1,16 @@
 """The HTTP/1.1 server lane: theory of operation, the server, and `serve`.
 
-The lane exists because one request through a general framework costs 60 to 120 µs of CPU, and answering 202 should
-not. It is written so that a small request that arrives in one read is parsed, handed to the application, answered and
-written within one callback of the event loop: no task, no future, no timer, one write. That costs about 20 µs, most
-of it in the kernel.
+The lane exists because one request through a general framework costs 60 to 120 µs of CPU, and answering 202 should not.
+It is written so that a small request that arrives in one read is parsed, handed to the application, answered and
+written within one callback of the event loop: no task, no future, no timer, one write. That costs about 11 µs on
+uvloop, half of it in the kernel, and 27 µs on the plain loop.
 
 Parts
 
     request_assembler.py   bytes -> request heads, body pieces, ends; or a refusal. No I/O.
     framing.py     decisions: is this head acceptable, how is this answer framed. No I/O, no state.
     exchange.py    one request and its answer, as the application sees them.
+    kernel.py      what only the kernel knows of a socket.
     connection.py  one socket: which exchange is next, how long to wait, when to stop reading, how to close.
     server.py      all sockets: accepting, the clock, limits over all, stopping.
 
