@@ -8,11 +8,12 @@ uvloop, half of it in the kernel, and 27 µs on the plain loop.
 Parts
 
     request_assembler.py   bytes -> request heads, body pieces, ends; or a refusal. No I/O.
-    framing.py     decisions: is this head acceptable, how is this answer framed. No I/O, no state.
-    exchange.py    one request and its answer, as the application sees them.
-    kernel.py      what only the kernel knows of a socket.
-    connection.py  one socket: which exchange is next, how long to wait, when to stop reading, how to close.
-    server.py      all sockets: accepting, the clock, limits over all, stopping.
+    framing.py             decisions: is this head acceptable, how is this answer framed. No I/O, no state.
+    exchange.py            one request and its answer, as the application sees them.
+    lane.py                the seam between an exchange and its connection.
+    connection.py          one socket: which exchange is next, how long to wait, when to stop reading, how to close.
+    kernel.py              what only the kernel knows of a socket.
+    server.py              all sockets: accepting, the clock, limits over all, stopping.
 
 One exchange at a time
 
