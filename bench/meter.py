@@ -6,6 +6,7 @@ threads; the figures in /proc, which psutil reads, come in steps of 10 ms and wo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 
@@ -26,9 +27,16 @@ class ProcessGone(Exception):
         self.pid = pid
 
 
+MACHINE = "machine"
+"""Stands among the parts for everything that runs on the machine, the kernel's interrupts and stolen time included."""
+
+
 def cpu_seconds(parts: Parts) -> dict[str, float]:
-    """CPU seconds used so far, by part. Raises ProcessGone."""
-    return {part: sum(_cpu_seconds(part, pid) for pid in pids) for part, pids in parts.items()}
+    """CPU seconds used so far, by part, and by the whole machine. Raises ProcessGone."""
+    used = {part: sum(_cpu_seconds(part, pid) for pid in pids) for part, pids in parts.items()}
+    times = psutil.cpu_times()
+    used[MACHINE] = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+    return used
 
 
 def _cpu_seconds(part: str, pid: int) -> float:
@@ -41,6 +49,12 @@ def _cpu_seconds(part: str, pid: int) -> float:
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """CPU seconds between two readings, by part."""
     return {part: after[part] - seconds for part, seconds in before.items()}
+
+
+def elsewhere(used: Mapping[str, float], seconds: float) -> float:
+    """The share of the machine's CPU time within `seconds` that went to others than the parts, 0 to 1."""
+    others = used[MACHINE] - sum(cpu for part, cpu in used.items() if part != MACHINE)
+    return max(0.0, others / (seconds * len(os.sched_getaffinity(0))))
 
 
 def memory_mb(parts: Parts) -> dict[str, float]:

@@ -33,6 +33,8 @@ NOTES = """\
   `Nats-Msg-Id`, a nats-py pull consumer on uvloop (64 calls at once, fetches when 16 slots are free), aiohttp without
   connection limit; the same nats-server binary and configuration, one work-queue stream in files; the same functions
   behind the same watchdog. It has no limits, retries, heartbeats or streaming.
+- *elsewhere* is the share of the machine's CPU time that went to neither the measured system nor the load: other
+  programs, interrupts, time taken by the host. Where it is more than a few percent, only ratios and µs say something.
 - Durability `os`: confirmed is in the kernel's hands; `disk`: confirmed is on the disk (`sync_interval: always`), for
   both systems alike.
 - *run* and *callback*: the calls are accepted while the worker is held still (SIGSTOP); rates are taken between 5 % and
@@ -86,13 +88,13 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "load µs",
     ]
     ratios = ["rate", "CPU", "p99"]
-    lines = [_line(words + numbers + ratios), _line(["---"] * 3 + ["--:"] * 12)]
+    lines = [_line([*words, *numbers, "elsewhere", *ratios]), _line(["---"] * 3 + ["--:"] * 13)]
     for row in rows:
         times, cpu = row.latency_ms, row.cpu_us
         costs = [*(cpu[part] for part in SYSTEM[:3]), all_us(row), cpu.get("function", 0), cpu.get("load", 0)]
         cells = [row.what, row.durability, row.peer, f"{row.per_second:,.0f}"]
         cells += [f"{times['p50']:.2f}", f"{times['p99']:.2f}"] if times else ["", ""]
-        cells += [f"{cost:.0f}" for cost in costs]
+        cells += [*(f"{cost:.0f}" for cost in costs), f"{row.elsewhere:.0%}"]
         lines.append(_line(cells + _ratios(row, rows)))
     return lines + _remarks(rows)
 
@@ -156,7 +158,7 @@ def one_line(row: Row) -> str:
     trouble = f"  FAILED: {row.failures}" if row.failures else ""
     return (
         f"{row.scenario:9}{row.what:27}{row.durability:5}{row.peer:11}{row.per_second:9,.0f}/s  {latency:26}  "
-        f"µs: {parts}{trouble}"
+        f"µs: {parts}  elsewhere {row.elsewhere:.0%}{trouble}"
     )
 
 

@@ -12,6 +12,7 @@ Request bodies have 256 bytes. CPU time is that of each part within the measured
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -19,7 +20,7 @@ from typing import Any, Literal, get_args
 from bench.child import BenchError
 from bench.figures import Latency
 from bench.load import LoadSpec
-from bench.meter import cpu_seconds, spent
+from bench.meter import MACHINE, cpu_seconds, elsewhere, spent
 from bench.peer import Peer
 from bench.processes import stopped
 from bench.receiver import Receiver
@@ -65,6 +66,8 @@ class Row:
     latency_ms: Latency | None
     cpu_us: dict[str, float]
     """CPU µs per request, by part."""
+    elsewhere: float
+    """Share of the machine's CPU time that went to neither system nor load: a row with much of it says little."""
     failures: dict[str, int] = field(default_factory=dict)
     """What went wrong, and how often. Empty when every request had the answer that was expected."""
     again: int = 0
@@ -131,9 +134,9 @@ class Scenarios:
             if calls < filled["all_statuses"].get("202", 0) or not calls:
                 raise BenchError(f"{peer.name} accepted {filled['all_statuses']} and stored {calls} calls")
             await receiver.expect(path, calls)
-            before = cpu_seconds(parts)
+            before, started = cpu_seconds(parts), time.perf_counter()
         looks = await peer.stream.drain(parts, DRAIN_TIMEOUT_S)
-        used = spent(before, cpu_seconds(parts))
+        used, measured_s = spent(before, cpu_seconds(parts)), time.perf_counter() - started
         done = await receiver.collect(SETTLE_TIMEOUT_S if callback else 0)
         failures = {"called back too few": calls - done["calls"]} if callback and done["calls"] != calls else {}
         await peer.stream.until_idle(SETTLE_TIMEOUT_S)
@@ -148,6 +151,7 @@ class Scenarios:
             per_second=(done["per_second"] if callback else _drain_rate(looks)) or calls / seconds,
             latency_ms=None,
             cpu_us=_each(used, calls),
+            elsewhere=round(elsewhere(used, measured_s), 3),
             failures=failures,
             again=done["again"],
         )
@@ -208,6 +212,7 @@ class Scenarios:
             per_second=requests / result["seconds"],
             latency_ms=result["latency_ms"],
             cpu_us=_each(result["cpu_s"], requests),
+            elsewhere=round(elsewhere(result["cpu_s"], result["seconds"]), 3),
             failures=result["failures"] | others,
             again=result.get("again", 0),
         )
@@ -224,7 +229,7 @@ def _connections(number: int) -> str:
 
 
 def _each(used: dict[str, float], requests: int) -> dict[str, float]:
-    return {part: round(seconds / requests * 1e6, 2) for part, seconds in used.items()}
+    return {part: round(seconds / requests * 1e6, 2) for part, seconds in used.items() if part != MACHINE}
 
 
 def _drain_rate(looks: list[tuple[float, int]]) -> float:
