@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from holdfast.function import FunctionRef
 
@@ -30,11 +30,25 @@ def is_call_id(value: bytes) -> bool:
     return _CALL_ID.fullmatch(value) is not None
 
 
+class Attempt(NamedTuple):
+    """One run of a call's function that has ended."""
+
+    started_at_ns: int
+    """Unix time in nanoseconds."""
+    duration_s: float
+    status: int
+    """The function's HTTP status, or the one that stands for its missing answer."""
+    error: str | None = None
+    """Why there was no answer; None when there was one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """One accepted call."""
 
     call_id: CallId
+    message_id: str
+    """Unique per accepted call, also when two share a call id, as the links of a chain do."""
     function: FunctionRef
     accepted_at_ns: int
     """Unix time in nanoseconds: `X-Start-Time` of the 202 and of the callback."""
@@ -42,3 +56,13 @@ class Invocation:
     """Absolute http(s) URL, or a path `/function/…` or `/async-function/…` of this gateway; None: nobody is told."""
     request: bytes
     """The HTTP/1.1 message for the function: without `/async-function/<name>` and `Host`, framed by its length."""
+    attempts: tuple[Attempt, ...] = ()
+    """The runs that have ended and were followed by a retry, oldest first."""
+    failure_callback_url: str | None = None
+    """Where a failure is told instead of `callback_url`; None: there as well."""
+    timeout_s: float | None = None
+    """The caller's own limit for one run; None: the worker's."""
+    expires_at_ns: int | None = None
+    """Not started by then, the call is not run any more; None: it waits for as long as it takes."""
+    depth: int = 0
+    """How many callbacks led to this call: 0 for one that a caller made."""

@@ -87,8 +87,8 @@ class Accepting:
     def body_complete(self, exchange: Exchange, body: bytes) -> None:
         """Hand the call to the queue; the answer is written when it is stored."""
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        invocation = Invocation(self._call_id, self._ref, self._start_ns, self._callback_url, request)
-        subject, headers, payload = to_publish(self._acceptor.queue, invocation, self._message_id)
+        invocation = Invocation(self._call_id, self._message_id, self._ref, self._start_ns, self._callback_url, request)
+        subject, headers, payload = to_publish(self._acceptor.queue, invocation)
 
         self._exchange = exchange
         self._acceptor.publisher.publish(subject, headers, payload, self.confirmed)

@@ -9,7 +9,7 @@ from holdfast.worker.callback import callback_request, destination
 from holdfast.worker.outcome import Outcome, no_answer
 
 CALL = Invocation(
-    CallId("0cf3-11"), FunctionRef("figlet", "dev"), 1_543_915_495_384_346_700, "http://127.0.0.1:8888/done?x=1", b""
+    CallId("0cf3-11"), "0cf3-11", FunctionRef("figlet", "dev"), 1_543_915_495_384_346_700, "http://127.0.0.1:8888/done?x=1", b""
 )
 
 

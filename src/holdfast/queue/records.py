@@ -1,0 +1,117 @@
+"""Where records are kept: a stream with one subject for each call and one message for each subject.
+
+Records age out after `results_ttl`; the stream then keeps a marker for MARKER_TTL_S, so that a call that once was is
+told from one that never was. What a record says is decided elsewhere.
+
+Each write names the record that it replaces, by sequence (0: there is none), and is refused when another has come in
+between. So a call that was cancelled stays cancelled though its worker ends it a moment later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nats.js.api import StorageType, StreamConfig
+
+from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.invocation import CallId
+from holdfast.queue import wire
+from holdfast.queue.connection import Connection
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import SUBJECT_PREFIX, CallRecord, decode, encode, subject_of_record
+
+STREAM = "HOLDFAST_calls"
+MARKER_TTL_S = 7 * 24 * 3600.0
+READ_TIMEOUT_S = 5.0
+WRONG_SEQUENCE = 10071
+# JetStream's err_code when the subject's last sequence is not the expected one.
+
+Written = Callable[[Exception | None, int], None]
+"""Called once with the error or None, and the record's sequence."""
+
+
+class Stored(NamedTuple):
+    """A record with the body of its result, and the sequence that a later write must name."""
+
+    record: CallRecord
+    body: bytes
+    sequence: int
+
+
+class AgedOut(NamedTuple):
+    """There was a record, and its time is over."""
+
+    sequence: int
+
+
+class Conflict(QueueRefused):
+    """Another record was written in between; read again and decide again."""
+
+
+def stream_config(*, replicas: int, ttl_s: float, max_bytes: int) -> StreamConfig:
+    """How the stream is made. When it is full the oldest records go first."""
+    return StreamConfig(
+        name=STREAM,
+        description="Records of calls",
+        subjects=[f"{SUBJECT_PREFIX}*"],
+        storage=StorageType.FILE,
+        max_msgs_per_subject=1,
+        max_age=ttl_s,
+        max_bytes=max_bytes,
+        num_replicas=replicas,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        subject_delete_marker_ttl=MARKER_TTL_S,
+        duplicate_window=min(120.0, ttl_s),
+    )
+
+
+class Records:
+    """The records of all calls, over one connection."""
+
+    def __init__(self, connection: Connection, publisher: Publisher) -> None:
+        self._connection = connection
+        self._publisher = publisher
+
+    async def read(self, call_id: CallId) -> Stored | AgedOut | None:
+        """A call's record; None when there is none and was none. Raises QueueError."""
+        subject = subject_of_record(call_id)
+        # The direct read answers from the store, without a turn through the stream's leader.
+        message = await self._connection.request(
+            b"$JS.API.DIRECT.GET.%b.%b" % (STREAM.encode(), subject), b"", READ_TIMEOUT_S
+        )
+        status = wire.status(message.headers)
+        if status == 404:
+            return None
+        if status:
+            raise QueueUnavailable(f"the record of {call_id} cannot be read: {wire.status_text(message.headers)}")
+        sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+        if wire.header(message.headers, b"Nats-Marker-Reason") is not None:
+            return AgedOut(sequence)
+        record, body = decode(message.payload)
+        return Stored(record, body, sequence)
+
+    def write(self, record: CallRecord, body: bytes, replaces: int, written: Written) -> None:
+        """Write a record in place of the one with sequence `replaces`, 0 for none. HOT: no task, no future.
+
+        The error is a Conflict when another record stands there.
+        """
+        headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % replaces
+
+        def done(error: Exception | None, sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
+            if isinstance(error, QueueRefused) and error.err_code == WRONG_SEQUENCE:
+                error = Conflict(error.code, error.err_code, error.description)
+            written(error, sequence)
+
+        self._publisher.publish(subject_of_record(record.call_id), headers, encode(record, body), done)
+
+    async def put(self, record: CallRecord, body: bytes, replaces: int) -> int:
+        """Like `write`; gives the sequence, raises Conflict, QueueRefused or QueueUnavailable."""
+        headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % replaces
+        try:
+            return await self._publisher.confirm(subject_of_record(record.call_id), headers, encode(record, body))
+        except QueueRefused as error:
+            if error.err_code == WRONG_SEQUENCE:
+                raise Conflict(error.code, error.err_code, error.description) from error
+            raise

@@ -1,0 +1,126 @@
+"""An invocation on its way through a stream, and its record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.function import FunctionRef
+from holdfast.invocation import Attempt, CallId, Invocation
+from holdfast.queue import wire
+from holdfast.queue.message import (
+    Undecodable,
+    from_delivery,
+    subject_of,
+    subjects_of_call,
+    to_publish,
+    to_publish_later,
+)
+from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result, UnreadableRecord, decode, encode
+
+REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nHi"
+CALL = Invocation(CallId("c1"), "m1", FunctionRef("figlet", "dev"), 1_543_915_495_384_346_700, None, REQUEST)
+
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+ids = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True).map(CallId)
+urls = st.none() | st.from_regex(r"https?://[a-z]{1,9}/[!-~]{0,40}", fullmatch=True)
+attempts = st.builds(
+    Attempt,
+    st.integers(0, 2**62),
+    st.floats(0, 1e6),
+    st.integers(100, 599),
+    st.none() | st.text(max_size=30),
+)
+invocations = st.builds(
+    Invocation,
+    ids,
+    ids,
+    st.builds(FunctionRef, labels, labels),
+    st.integers(0, 2**62),
+    urls,
+    st.binary(max_size=50).map(lambda body: b"POST / HTTP/1.1\r\n\r\n" + body),
+    attempts=st.lists(attempts, max_size=3).map(tuple),
+    failure_callback_url=urls,
+    timeout_s=st.none() | st.floats(0.001, 1e6),
+    expires_at_ns=st.none() | st.integers(0, 2**62),
+    depth=st.integers(0, 9),
+)
+
+
+@given(invocations)
+def test_a_call_is_read_as_it_was_published(call: Invocation) -> None:
+    assert from_delivery(*to_publish("faas-request", call)) == call
+
+
+@given(invocations)
+def test_a_parked_call_is_read_as_it_was_published(call: Invocation) -> None:
+    at = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
+    subject, headers, payload = to_publish_later("faas-request", call, at)
+    assert wire.header(headers, b"Nats-Schedule") == b"@at 2026-11-24T12:00:00.250000Z"
+    assert wire.header(headers, b"Nats-Schedule-Target") == subject_of("faas-request", call.function, call.call_id)
+    assert from_delivery(subject, headers, payload) == call
+
+
+def test_a_call_is_found_by_its_subject() -> None:
+    assert to_publish("q", CALL).subject == b"q.call.dev.figlet.c1"
+    assert to_publish_later("q", CALL, datetime.now(UTC)).subject == b"q.later.dev.figlet.c1.m1"
+    assert subjects_of_call("q", CALL.call_id) == (b"q.call.*.*.c1", b"q.later.*.*.c1.*")
+
+
+def test_each_retry_is_a_message_of_its_own() -> None:
+    once = replace(CALL, attempts=(Attempt(1, 1.0, 500),))
+    at = datetime.now(UTC)
+    message_ids = {
+        wire.header(publication.headers, b"Nats-Msg-Id")
+        for publication in (to_publish("q", CALL), to_publish_later("q", CALL, at), to_publish_later("q", once, at))
+    }
+    assert message_ids == {b"m1", b"m1/0", b"m1/1"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"Holdfast-Call-Id: c1", b"Holdfast-Call-Id: a/b"),
+        (b"Holdfast-Call-Id: c1\r\n", b""),
+        (b"Holdfast-Message-Id: m1\r\n", b""),
+        (b"Holdfast-Function: figlet.dev\r\n", b""),
+        (b"Holdfast-Function: figlet", b"Holdfast-Function: \xff"),
+        (b"Holdfast-Accepted-At: 1", b"Holdfast-Accepted-At: -1"),
+        (b"Holdfast-Depth: 1", b"Holdfast-Depth: many"),
+        (b"Holdfast-Attempts: [[", b"Holdfast-Attempts: [[[["),
+    ],
+)
+def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> None:
+    call = replace(CALL, depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0)
+    subject, headers, payload = to_publish("q", call)
+    assert change[0] in headers
+    with pytest.raises(Undecodable) as caught:
+        from_delivery(subject, headers.replace(*change), payload)
+    assert caught.value.subject == subject
+
+
+def test_a_payload_that_is_no_http_message_is_poison() -> None:
+    subject, headers, _ = to_publish("q", CALL)
+    with pytest.raises(Undecodable, match="not an HTTP message"):
+        from_delivery(subject, headers, b"{}")
+
+
+@given(invocations, st.sampled_from(CallStatus), st.binary(max_size=100))
+def test_a_record_is_read_as_it_was_written(call: Invocation, status: CallStatus, body: bytes) -> None:
+    record = replace(
+        CallRecord.of(call, "faas-request", status),
+        result=Result(200, [(b"X-Latin", b"Gr\xfc\xdfe"), (b"X", b"1"), (b"x", b"2")], len(body)),
+        callback=CallbackStatus.DELIVERED,
+        callback_attempts=2,
+    )
+    assert decode(encode(record, body)) == (record, body)
+
+
+@given(st.binary(max_size=60))
+def test_what_is_no_record_is_said_to_be_none(payload: bytes) -> None:
+    with pytest.raises(UnreadableRecord):
+        decode(payload)
