@@ -39,9 +39,9 @@ async def profile(peer_name: str, part: str, scenario: Name, plan: Plan, out: Pa
         async with start("os", Path(folder)) as peer, receiver() as arrivals:
             if part not in peer.parts:
                 raise BenchError(f"{peer.name} has no part {part}: choose one of {', '.join(peer.parts)}")
-            spy = await asyncio.create_subprocess_exec(
-                py_spy, "record", "--pid", str(peer.parts[part][0]), "--rate", str(SAMPLES_PER_SECOND), "--output", out
-            )
+            # Without --nonblocking it would halt the process for each sample, and fail on one that is held still.
+            argv = [py_spy, "record", "--nonblocking", "--pid", str(peer.parts[part][0]), "--output", str(out)]
+            spy = await asyncio.create_subprocess_exec(*argv, "--rate", str(SAMPLES_PER_SECOND))
             try:
                 async for row in Scenarios(peer, plan, arrivals).measure(scenario):
                     print(report.one_line(row))
