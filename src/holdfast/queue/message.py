@@ -68,7 +68,7 @@ def _function_words(function: FunctionRef) -> str:
 
 def to_publish(queue: str, invocation: Invocation) -> Publication:
     """The message of a call that can run at once. HOT: 2 µs."""
-    headers = f"NATS/1.0\r\nNats-Msg-Id: {invocation.message_id}\r\n{_fields_of(invocation)}\r\n"
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {invocation.message_id}\r\n{fields_of(invocation)}\r\n"
     return Publication(
         subject_of(queue, invocation.function, invocation.call_id), headers.encode("ascii"), invocation.request
     )
@@ -81,13 +81,14 @@ def to_publish_later(queue: str, invocation: Invocation, at: datetime) -> Public
     message_id = f"{invocation.message_id}/{len(invocation.attempts)}"
     headers = (
         f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\nNats-Schedule: @at {at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}\r\n"
-        f"Nats-Schedule-Target: {subject_of(queue, ref, call_id).decode()}\r\n{_fields_of(invocation)}\r\n"
+        f"Nats-Schedule-Target: {subject_of(queue, ref, call_id).decode()}\r\n{fields_of(invocation)}\r\n"
     )
     subject = later_subject_of(queue, ref, call_id, invocation.message_id)
     return Publication(subject, headers.encode("ascii"), invocation.request)
 
 
-def _fields_of(invocation: Invocation) -> str:
+def fields_of(invocation: Invocation) -> str:
+    """The header lines that say what a call is, for every message that is about one."""
     ref = invocation.function
     fields = (
         f"Holdfast-Call-Id: {invocation.call_id}\r\nHoldfast-Message-Id: {invocation.message_id}\r\n"
