@@ -62,6 +62,16 @@ def read_credentials(folder: str | Path) -> Credentials:
     return Credentials(user, password)
 
 
+def provider_credentials(*, basic_auth: bool, secrets: str, provider_secrets: str) -> Credentials | None:
+    """What a part shows to the provider: of a folder for the provider, else what protects the gateway, else nothing.
+
+    Raises StartError as `read_credentials` does.
+    """
+    if provider_secrets:
+        return read_credentials(provider_secrets)
+    return read_credentials(secrets) if basic_auth else None
+
+
 def _read(path: Path) -> str:
     try:
         text = path.read_text("utf-8").rstrip("\r\n")

@@ -47,6 +47,13 @@ def _text(name: str, default: str, help: str) -> Any:  # noqa: A002
     return _setting(name, str, "text", default, help)
 
 
+def _names(name: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    return _setting(name, parse, "names separated by commas", "", help)
+
+
 def _duration(name: str, default: str, help: str) -> Any:  # noqa: A002
     def parse(text: str) -> float:
         seconds = parse_duration(text)
@@ -221,6 +228,16 @@ class GatewaySettings(Settings):
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
     )
+    provider_secret_mount_path: str = _text(
+        "provider_secret_mount_path",
+        "",
+        "Folder of the basic-auth-user and basic-auth-password that the provider wants. Empty: those of basic_auth.",
+    )
+    allowed_hosts: tuple[str, ...] = _names(
+        "allowed_hosts",
+        "Names by which /system may be called, besides localhost and addresses, when it is open (basic_auth=false) and "
+        "gateway_host is a loopback address.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +306,11 @@ class WorkerSettings(Settings):
     )
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
+    )
+    provider_secret_mount_path: str = _text(
+        "provider_secret_mount_path",
+        "",
+        "Folder of the basic-auth-user and basic-auth-password that the provider wants. Empty: those of basic_auth.",
     )
     write_debug: bool = _flag("write_debug", "false", "Log the headers and bodies of calls and callbacks.")
     print_body: bool = _flag("faas_print_body", "false", "Log the bodies of functions' answers.")

@@ -6,6 +6,7 @@ part that dies leaves its port open: callers who connect meanwhile wait in the b
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 
@@ -61,6 +62,11 @@ def url_of(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(sock: socket.socket) -> bool:
+    """Whether a socket can only be reached from this machine."""
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
 
 
 def inherited(variable: str) -> socket.socket | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import (
@@ -20,9 +22,11 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.registry import Collector
 
 from holdfast.function import FunctionRef
 from holdfast.settings import LogSettings
@@ -47,6 +51,41 @@ INVOCATIONS_INFLIGHT = Gauge(
 )
 GATEWAY_RECONNECTS = Counter("gateway_nats_reconnect", "Connections to NATS made again after a loss.")
 REFUSED = Counter("holdfast_gateway_refused", "Asynchronous calls refused, by HTTP status.", ["code"])
+HTTP_REQUESTS = Counter("http_requests", "Requests to /system answered.", ["method", "path", "status"])
+HTTP_SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "Time from the head of a request to /system to the end of its answer.",
+    ["method", "path", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+class Derived(NamedTuple):
+    """A gauge that nobody sets: it is made anew for each exposition."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...] = ("function_name",)
+
+
+# What the provider says of each function when the gateway's metrics are read.
+SERVICE_COUNT = Derived("gateway_service_count", "Replicas of the function.")
+SERVICE_READY = Derived("gateway_service_ready_count", "Replicas of the function that are ready.")
+SERVICE_MIN = Derived("gateway_service_min", "Least number of replicas: the label `com.openfaas.scale.min`, or 1.")
+SERVICE_TARGET = Derived(
+    "gateway_service_target", "Load that one replica should carry: the label `com.openfaas.scale.target`, or 50."
+)
+# OpenFaaS's documents call these two otherwise than its gateway does; dashboards exist for both spellings.
+STARTED_AS_DOCUMENTED = Derived(
+    "gateway_invocation_function_started", "The same as `gateway_function_invocation_started`."
+)
+INFLIGHT_AS_DOCUMENTED = Derived(
+    "gateway_invocation_function_invocation_inflight", "The same as `gateway_function_invocation_inflight`."
+)
+_ALSO_AS = {
+    "gateway_function_invocation_started": STARTED_AS_DOCUMENTED,
+    "gateway_function_invocation_inflight": INFLIGHT_AS_DOCUMENTED,
+}
 
 # --- worker ---
 WORKER_TAKEN = Counter(
@@ -183,13 +222,72 @@ def configure_logging(settings: LogSettings, part: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
 
 
-def exposition() -> tuple[bytes, str]:
+class Service(NamedTuple):
+    """A deployed function as the metrics show it."""
+
+    function_name: str
+    replicas: float
+    ready: float
+    least: float
+    target: float
+
+
+def exposition(services: Iterable[Service] = ()) -> tuple[bytes, str]:
     """The metrics as Prometheus text and its content type: of this process, or of all that share the folder."""
-    registry: CollectorRegistry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Exposed(list(services)))
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Exposed(Collector):
+    """What was counted, what is derived from it, and the services."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in _counted():
+            yield metric
+            also = _ALSO_AS.get(metric.name)
+            if also is not None:
+                yield _gauge(also, [(sample.labels["function_name"], sample.value) for sample in metric.samples])
+        for index, derived in enumerate((SERVICE_COUNT, SERVICE_READY, SERVICE_MIN, SERVICE_TARGET), start=1):
+            if self._services:
+                yield _gauge(derived, [(service.function_name, float(service[index])) for service in self._services])
+
+
+def _gauge(derived: Derived, values: list[tuple[str, float]]) -> Metric:
+    metric = Metric(derived.name, derived.documentation, "gauge")
+    for function_name, value in values:
+        metric.add_sample(derived.name, {"function_name": function_name}, value)
+    return metric
+
+
+def _counted() -> Iterable[Metric]:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return REGISTRY.collect()
+    return multiprocess.MultiProcessCollector(None).collect()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def invocations() -> dict[str, int]:
+    """How many requests of each function, by `name.namespace`, were answered: by all gateways that share the folder.
+
+    Reads the counters only, not the histograms beside them: about 3 ms for a hundred functions and four gateways.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        files = [str(path) for path in Path(folder).glob("counter_*.db")]
+        metrics: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    else:
+        metrics = INVOCATIONS.collect()
+    counts: dict[str, int] = {}
+    for metric in metrics:
+        for sample in metric.samples:
+            if sample.name == "gateway_function_invocation_total":
+                name = sample.labels["function_name"]
+                counts[name] = counts.get(name, 0) + int(sample.value)
+    return counts
 
 
 def forget_process(pid: int, folder: Path) -> None:

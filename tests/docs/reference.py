@@ -15,6 +15,7 @@ from holdfast import settings, telemetry
 from holdfast.cli.command import Command
 from holdfast.cli.exits import Exit
 from holdfast.cli.program import ENTRIES, program
+from holdfast.telemetry import Derived
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
@@ -97,9 +98,14 @@ def metrics() -> list[MetricWrapperBase]:
     return [value for value in vars(telemetry).values() if isinstance(value, MetricWrapperBase)]
 
 
+def derived() -> list[Derived]:
+    """Every metric that is made when the metrics are read."""
+    return [value for value in vars(telemetry).values() if isinstance(value, Derived)]
+
+
 def metric_names() -> set[str]:
     """The names as they are exposed."""
-    return {_exposed(metric) for metric in metrics()}
+    return {_exposed(metric) for metric in metrics()} | {metric.name for metric in derived()}
 
 
 def metrics_table(prefixes: tuple[str, ...]) -> Iterator[str]:
@@ -109,6 +115,10 @@ def metrics_table(prefixes: tuple[str, ...]) -> Iterator[str]:
         if _exposed(metric).startswith(prefixes):
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)
             yield f"| `{_exposed(metric)}` | {metric._type} | {labels} | {_cell(metric._documentation)} |"
+    for made in derived():
+        if made.name.startswith(prefixes):
+            labels = ", ".join(f"`{label}`" for label in made.labels)
+            yield f"| `{made.name}` | gauge | {labels} | {_cell(made.documentation)} |"
 
 
 def _exposed(metric: MetricWrapperBase) -> str:

@@ -9,16 +9,22 @@ import structlog
 from starlette.applications import Starlette
 
 from holdfast import lifecycle, sockets, telemetry
-from holdfast.basic_auth import read_credentials
+from holdfast.basic_auth import provider_credentials, read_credentials
 from holdfast.directory import directory
 from holdfast.errors import SettingError
-from holdfast.gateway import LISTEN_FD, METRICS_FD, answers
+from holdfast.gateway import LISTEN_FD, METRICS_FD, answered_here, answers
 from holdfast.gateway.accept import Acceptor
+from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.guard import Guard
 from holdfast.gateway.invoke import Invoker
+from holdfast.gateway.metrics import metrics as metrics_route
+from holdfast.gateway.openapi import openapi
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
-from holdfast.health import health_app, healthz
+from holdfast.gateway.upstream import Upstream
+from holdfast.gateway.welcome import welcome
+from holdfast.health import healthz
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
@@ -85,7 +91,12 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         settings.host, settings.metrics_port, purpose="gateway's metrics", option="gateway_metrics_port"
     )
     credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
-    authorization = credentials.header() if credentials else None
+    for_provider = provider_credentials(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
+    authorization = for_provider.header() if for_provider else None
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
@@ -101,6 +112,12 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         metrics = telemetry.GatewayMetrics()
+        upstream = Upstream(pool, Origin.parse(settings.provider_url), authorization)
+        guard = Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts)
+        here = AnsweredHere(upstream, settings.namespace)
+        system_application = await stack.enter_async_context(
+            AsgiApplication(here, max_body_bytes=answered_here.MOST_BODY_BYTES)
+        )
         gateway = Gateway(
             acceptor=Acceptor(
                 queue=settings.queue,
@@ -113,14 +130,9 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
-            system=System(
-                pool=pool,
-                provider=Origin.parse(settings.provider_url),
-                required=credentials,
-                authorization=authorization,
-            ),
+            system=System(upstream, guard, here, system_application),
             other=await stack.enter_async_context(
-                AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED)]))
+                AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
             ),
             names=Names(settings.namespace),
         )
@@ -133,7 +145,8 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             body_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
         )
-        metrics_app = await stack.enter_async_context(AsgiApplication(health_app(connected, _NOT_CONNECTED)))
+        metrics_routes = [metrics_route(upstream, settings.namespace), healthz(connected, _NOT_CONNECTED)]
+        metrics_app = await stack.enter_async_context(AsgiApplication(Starlette(routes=metrics_routes)))
         await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
         server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))
         log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))

@@ -1,15 +1,19 @@
-"""The /system API: checked here, answered by the provider.
+"""The /system API: guarded here, answered by the provider, some of it completed here.
 
-The gateway adds nothing of its own to what the provider says; it is the one place that callers of the API reach, with
-the user and password that protect it. The provider has credentials of its own, which callers never see.
+The gateway is the one place that callers of the API reach, with the user and password that protect it. The provider has
+credentials of its own, which callers never see. What the gateway adds is in answered_here.py; everything else is
+relayed as it is, streams included.
 """
 
 from __future__ import annotations
 
-from holdfast.basic_auth import Credentials
 from holdfast.gateway import answers
+from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.guard import Guard
+from holdfast.gateway.measured import Measured
+from holdfast.gateway.upstream import Upstream
 from holdfast.headers import SERVED_BY
-from holdfast.http1.client import ClientPool, Origin
+from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.relay import relay
 from holdfast.http1.server import Exchange
 
@@ -17,35 +21,34 @@ PREFIX = b"/system/"
 
 
 class System:
-    """Forwards /system to one provider."""
+    """Sends each request to /system to the one who answers it."""
 
-    def __init__(
-        self, *, pool: ClientPool, provider: Origin, required: Credentials | None, authorization: bytes | None
-    ) -> None:
-        """`required` is what callers must show, `authorization` the header value that the provider wants."""
-        self._pool = pool
-        self._provider = provider
-        self._required = required
-        self._authorization = authorization
+    def __init__(self, upstream: Upstream, guard: Guard, here: AnsweredHere, application: AsgiApplication) -> None:
+        """`application` serves `here`; whoever made it ends it."""
+        self._upstream = upstream
+        self._guard = guard
+        self._here = here
+        self._application = application
 
     def forward(self, exchange: Exchange, target: bytes) -> None:
-        """Answer 401, or relay. Logs may be followed for hours, so the answer has no time limit of its own."""
-        if self._required is not None and not self._required.matches(exchange.header(b"authorization")):
-            answers.refuse(
+        """Refuse, answer, or relay. Logs may be followed for hours, so a relayed answer has no time limit."""
+        measured = Measured(exchange.method, target.partition(b"?")[0])
+        refusal = self._guard.refusal(exchange)
+        if refusal is not None:
+            answers.refuse(exchange, *refusal)
+            measured.done(refusal.status)
+        elif self._here.has(exchange.method, measured.route):
+            self._application.begin(exchange)
+        else:
+            authorization = self._upstream.authorization
+            relay(
                 exchange,
-                401,
-                "this needs the user and password of this gateway, as in curl --user admin:PASSWORD.",
-                b'WWW-Authenticate: Basic realm="Restricted"\r\n',
+                self._upstream.pool,
+                self._upstream.origin,
+                target=target,
+                extra_headers=[(b"Authorization", authorization)] if authorization else [],
+                answer_headers=[(SERVED_BY, answers.SERVED_BY)],
+                timeout_s=None,
+                done=measured.done,
+                without=frozenset({b"authorization"}),
             )
-            return
-        relay(
-            exchange,
-            self._pool,
-            self._provider,
-            target=target,
-            extra_headers=[(b"Authorization", self._authorization)] if self._authorization else [],
-            answer_headers=[(SERVED_BY, answers.SERVED_BY)],
-            timeout_s=None,
-            done=lambda _status: None,
-            without=frozenset({b"authorization"}),
-        )

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from holdfast import lifecycle, sockets, telemetry
-from holdfast.basic_auth import read_credentials
+from holdfast.basic_auth import provider_credentials
 from holdfast.directory import directory
 from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
@@ -199,7 +199,12 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.metrics_port, purpose="worker's metrics", option="worker_metrics_port"
     )
-    authorization = read_credentials(settings.secret_mount_path).header() if settings.basic_auth else None
+    for_provider = provider_credentials(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
+    authorization = for_provider.header() if for_provider else None
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-worker", on_back=telemetry.WORKER_RECONNECTS.inc)
