@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -53,6 +53,8 @@ class Entry:
     ref: FunctionRef
     origins: tuple[Origin, ...]
     prefix: bytes
+    annotations: Mapping[str, str]
+    """As deployed; replaced, never changed."""
     fresh_until: float
     """Loop time after which the entry is asked for again; it stays usable meanwhile."""
     turn: int = 0
@@ -191,7 +193,9 @@ class Directory:
         if answer.status != 200:
             raise ProviderUnavailable(f"the provider answered {answer.status} when asked about {ref}")
         try:
-            endpoints = json.loads(answer.body).get("endpoints")
+            status = json.loads(answer.body)
+            endpoints = status.get("endpoints")
+            annotations = {str(name): str(value) for name, value in (status.get("annotations") or {}).items()}
             if endpoints is None:
                 endpoints, prefix = [str(self._provider)], f"/function/{ref}".encode()
             else:
@@ -201,8 +205,11 @@ class Directory:
             raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
         entry = self._known.get(ref)
         if entry is None:
-            entry = self._known[ref] = Entry(ref, origins, prefix, 0.0)
+            entry = self._known[ref] = Entry(ref, origins, prefix, annotations, 0.0)
         entry.origins = origins
+        if entry.annotations != annotations:
+            # A new object only when they differ: what is derived from them is remembered by identity.
+            entry.annotations = annotations
         entry.prefix = prefix
         entry.fresh_until = self._loop.time() + FRESH_S
         self._unknown.pop(ref, None)

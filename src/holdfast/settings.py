@@ -105,6 +105,16 @@ def _choice(name: str, default: str, choices: tuple[str, ...], help: str) -> Any
     return _setting(name, parse, " or ".join(choices), default, help)
 
 
+def _codes(name: str, default: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> frozenset[int]:
+        codes = frozenset(int(part) for part in text.split(","))
+        if not all(100 <= code <= 599 for code in codes):
+            raise ValueError(text)
+        return codes
+
+    return _setting(name, parse, "HTTP statuses separated by commas", default, help)
+
+
 def _url(name: str, default: str, help: str) -> Any:  # noqa: A002
     def parse(text: str) -> str:
         if not text:
@@ -170,6 +180,13 @@ class NatsSettings(Settings):
         "Copies of each stream: 3 on a cluster of three or more.",
         least=1,
         most=5,
+    )
+
+    results_ttl_s: float = _duration(
+        "results_ttl", "24h", "How long a call's record and result are kept after its end."
+    )
+    results_max_bytes: int = _integer(
+        "results_max_bytes", str(1024**3), "Room for records and results; when it is full the oldest go.", least=1024**2
     )
 
     def servers(self) -> list[str]:
@@ -283,18 +300,30 @@ class WorkerSettings(Settings):
         "callback_timeout", "10s", "Longest time for a callback's receiver to answer."
     )
     callback_attempts: int = _integer(
-        "callback_attempts", "10", "How often a callback is tried before it is given up.", least=1
+        "callback_attempts", "20", "How often a callback is tried before it is given up.", least=1
     )
     callback_initial_wait_s: float = _duration(
         "callback_initial_wait", "500ms", "Pause before a callback's second attempt; it doubles each time."
     )
     callback_max_wait_s: float = _duration(
-        "callback_max_wait", "60s", "Longest pause between two attempts of a callback."
+        "callback_max_wait", "1h", "Longest pause between two attempts of a callback."
     )
-    max_pending_callbacks: int = _integer(
-        "max_pending_callbacks",
-        "1000",
-        "Callbacks that may wait for their next attempt without holding a slot for calls.",
+    callback_inflight: int = _integer(
+        "callback_inflight", "32", "Callbacks tried again at once; they hold no slot for calls.", least=1, most=10_000
+    )
+    max_retry_attempts: int = _integer(
+        "max_retry_attempts", "10", "How often a call is run at most, the first time included.", least=1, most=1000
+    )
+    retry_http_codes: frozenset[int] = _codes(
+        "retry_http_codes", "408,429,500,502,503,504", "HTTP statuses after which a call is run again."
+    )
+    initial_retry_wait_s: float = _duration("initial_retry_wait", "10s", "Pause before a call's second run.")
+    max_retry_wait_s: float = _duration("max_retry_wait", "120s", "Longest pause between two runs of a call.")
+    backoff: str = _choice(
+        "backoff",
+        "exponential",
+        ("exponential", "full", "equal"),
+        "How pauses grow: doubled; or that with 0 to 100 % of it by chance (full), or 50 to 100 % (equal).",
     )
     grace_period_s: float = _duration(
         "grace_period",

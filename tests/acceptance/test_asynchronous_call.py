@@ -185,7 +185,10 @@ async def test_calls_accepted_without_a_worker_wait_for_one(tmp_path: Path) -> N
 
 
 async def test_a_call_past_its_upstream_timeout_is_called_back_as_504(tmp_path: Path) -> None:
-    async with receiver() as callbacks, serving(tmp_path, environ={"upstream_timeout": "500ms"}) as server:
+    async with (
+        receiver() as callbacks,
+        serving(tmp_path, environ={"upstream_timeout": "500ms", "max_retry_attempts": "1"}) as server,
+    ):
         await server.accept("sleep?duration=30s", X_Callback_Url=callbacks.url)
         (callback,) = await callbacks.wait_for(1)
         assert callback["X-Function-Status"] == "504"

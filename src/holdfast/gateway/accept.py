@@ -97,7 +97,7 @@ class Accepting:
         """JetStream has stored the call, or not: answer."""
         exchange = self._exchange
         if error is None:
-            exchange.respond(202, answers.call_headers(self._call_id.encode(), b"%d" % self._start_ns))
+            exchange.respond(202, answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns))
             self._acceptor.metrics[self._ref].accepted((answers.now_ns() - self._start_ns) / 1e9)
             return
         status, text, retry_after_s = _why_not_stored(error)

@@ -76,7 +76,11 @@ class AnsweredHere:
         except BadRequest as error:
             return PlainTextResponse(f"{error}\n", error.status)
         except PeerError as error:
-            log.warning("the provider did not answer", path=request.url.path, error=str(error))
+            log.warning(
+                "the provider did not answer",
+                target=_target(request)[:200].decode("ascii", "backslashreplace"),
+                error=str(error),
+            )
             if isinstance(error, AnswerTimedOut):
                 return PlainTextResponse("the provider did not answer in time: try again.\n", 504)
             return PlainTextResponse("the provider cannot be reached: try again shortly.\n", 502)

@@ -12,9 +12,14 @@ SERVED_BY = f"holdfast/{__version__}".encode()
 _TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
 
-def call_headers(call_id: bytes, start_time_ns: bytes) -> bytes:
-    """The three headers of OpenFaaS's gateway, as lines."""
-    return b"X-Call-Id: %b\r\nX-Start-Time: %b\r\nX-Served-By: %b\r\n" % (call_id, start_time_ns, SERVED_BY)
+def accepted_headers(call_id: bytes, start_time_ns: bytes) -> bytes:
+    """The three headers of OpenFaaS's gateway, as lines, and where to ask for the call."""
+    return b"X-Call-Id: %b\r\nX-Start-Time: %b\r\nX-Served-By: %b\r\nLocation: /async-function/%b\r\n" % (
+        call_id,
+        start_time_ns,
+        SERVED_BY,
+        call_id,
+    )
 
 
 def refuse(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> None:

@@ -15,6 +15,8 @@ from holdfast.errors import SettingError
 from holdfast.gateway import LISTEN_FD, METRICS_FD, answered_here, answers
 from holdfast.gateway.accept import Acceptor
 from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.calls import METHODS as CALL_METHODS
+from holdfast.gateway.calls import Calls
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.metrics import metrics as metrics_route
@@ -29,9 +31,11 @@ from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import Exchange, serve
+from holdfast.queue import records
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.topology import ensure_queue
+from holdfast.queue.records import Records
+from holdfast.queue.topology import ensure_streams, stream_config
 from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
 
 DRAIN_S = 10.0
@@ -46,9 +50,17 @@ class Gateway:
     """The HTTP application: sends each request to the one who answers it."""
 
     def __init__(
-        self, *, acceptor: Acceptor, invoker: Invoker, system: System, other: AsgiApplication, names: Names
+        self,
+        *,
+        acceptor: Acceptor,
+        calls: AsgiApplication,
+        invoker: Invoker,
+        system: System,
+        other: AsgiApplication,
+        names: Names,
     ) -> None:
         self._acceptor = acceptor
+        self._calls = calls
         self._invoker = invoker
         self._system = system
         self._other = other
@@ -58,6 +70,9 @@ class Gateway:
         """Called by the HTTP lane once per request, when its head is complete."""
         target = origin_form(exchange.target)
         if target.startswith(ASYNC_PREFIX):
+            if exchange.method in CALL_METHODS:
+                self._calls.begin(exchange)
+                return
             route = read_route(target)
             if route is not None:
                 self._acceptor.accept(exchange, self._names[route.name], route)
@@ -106,7 +121,11 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             return connection.connected
 
         _check_limits(settings, connection)
-        await ensure_queue(nats, settings.queue)
+        await ensure_streams(
+            nats,
+            stream_config(nats, settings.queue),
+            records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+        )
         publisher = Publisher(connection, settings.publish_timeout_s)
         pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
@@ -118,6 +137,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         system_application = await stack.enter_async_context(
             AsgiApplication(here, max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
+        calls = Calls(connection, Records(connection, publisher), functions, settings.namespace)
         gateway = Gateway(
             acceptor=Acceptor(
                 queue=settings.queue,
@@ -127,6 +147,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 max_body_bytes=settings.max_body_bytes,
                 tasks=tasks,
             ),
+            calls=await stack.enter_async_context(AsgiApplication(calls.app)),
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),

@@ -381,6 +381,8 @@ class Connection:
         if self.connected:
             with contextlib.suppress(QueueUnavailable):
                 await self.flush()
+                # The first may have brought late messages, which were handed back: that has to be read as well.
+                await self.flush()
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
         was_connected, self.connected = self.connected, False

@@ -57,7 +57,7 @@ class Result:
     status: int
     headers: RawHeaders
     size: int
-    """Length of the body in bytes."""
+    """Length of the body in bytes; a body that is too large for one message is not kept with the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class CallRecord:
     callback_error: str | None = None
 
     @classmethod
-    def of(cls, invocation: Invocation, queue: str, status: CallStatus) -> CallRecord:
+    def of(
+        cls, invocation: Invocation, queue: str, status: CallStatus, running_since_ns: int | None = None
+    ) -> CallRecord:
         """The record of a call in a queue as far as its message tells."""
         return cls(
             invocation.call_id,
@@ -94,6 +96,7 @@ class CallRecord:
             status,
             invocation.accepted_at_ns,
             invocation.attempts,
+            running_since_ns,
             callback_url=invocation.callback_url,
             callback=CallbackStatus.NONE if invocation.callback_url is None else CallbackStatus.PENDING,
         )
@@ -131,7 +134,11 @@ def encode(record: CallRecord, body: bytes) -> bytes:
         # Header bytes are latin-1 by custom; that keeps each byte as it is.
         "result": None
         if result is None
-        else [result.status, [[name.decode("latin-1"), value.decode("latin-1")] for name, value in result.headers]],
+        else [
+            result.status,
+            [[name.decode("latin-1"), value.decode("latin-1")] for name, value in result.headers],
+            result.size,
+        ],
         "reason": record.reason,
         "callback_url": record.callback_url,
         "callback": record.callback,
@@ -161,7 +168,7 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
             document["running_since_ns"],
             document["next_attempt_at_ns"],
             document["finished_at_ns"],
-            None if result is None else Result(result[0], _headers(result[1]), len(body)),
+            None if result is None else Result(result[0], _headers(result[1]), result[2]),
             document["reason"],
             document["callback_url"],
             CallbackStatus(document["callback"]),

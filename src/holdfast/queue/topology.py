@@ -6,6 +6,7 @@ may be called by any number of gateways and workers at once, and again.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,15 +28,19 @@ from nats.js.api import (
 )
 
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.queue.connection import Connection
 from holdfast.settings import NatsSettings
 
 DURABLE = "workers"
 """The one pull consumer of a queue, shared by all its workers."""
 
+STREAM_PREFIX = "OF_"
 DUPLICATE_WINDOW_S = 120.0
 # How long JetStream remembers a Nats-Msg-Id: far longer than a publish is tried again.
 MOST_PENDING = 100_000
 # Calls that all workers of a queue together may have under way.
+MOST_PULLS = 10_000
+# Pulls that may stand at once, about four for each worker; the server's own default is 512.
 MANAGE_TIMEOUT_S = 10.0
 LEAST_VERSION = (2, 12)
 # Scheduled messages came with nats-server 2.12.
@@ -49,7 +54,7 @@ def stream_of(queue: str) -> str:
     """The name of a queue's stream. Raises QueueError for a name that cannot be one."""
     if _QUEUE_NAME.fullmatch(queue) is None:
         raise QueueError(f"a queue cannot be named {queue!r}: expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
-    return f"OF_{queue}"
+    return f"{STREAM_PREFIX}{queue}"
 
 
 def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
@@ -57,7 +62,7 @@ def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
     return StreamConfig(
         name=stream_of(queue),
         description=f"Calls of the queue {queue}, as HTTP requests",
-        subjects=[f"{queue}.>"],
+        subjects=[f"{queue}.call.>", f"{queue}.later.>"],
         # What is acknowledged is gone: the stream holds exactly what is waiting or running.
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
@@ -72,23 +77,24 @@ def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
     )
 
 
-def consumer_config(ack_wait_s: float) -> ConsumerConfig:
-    """How a queue's consumer is made."""
+def consumer_config(filter_subject: str, ack_wait_s: float) -> ConsumerConfig:
+    """How a stream's consumer is made. The filter leaves out what waits for its time."""
     return ConsumerConfig(
         durable_name=DURABLE,
+        filter_subject=filter_subject,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ack_wait_s,
         # Giving up is the worker's decision, which it can tell somebody; JetStream would fall silent.
         max_deliver=-1,
         max_ack_pending=MOST_PENDING,
+        max_waiting=MOST_PULLS,
     )
 
 
 async def ensure_queue(settings: NatsSettings, queue: str) -> None:
     """Make sure that a queue's stream exists. Raises QueueError."""
-    async with _manage(settings) as jetstream:
-        await _ensure_stream(jetstream, settings, queue)
+    await ensure_streams(settings, stream_config(settings, queue))
 
 
 async def ensure_consumer(settings: NatsSettings, queue: str, ack_wait_s: float) -> None:
@@ -96,27 +102,61 @@ async def ensure_consumer(settings: NatsSettings, queue: str, ack_wait_s: float)
 
     Raises QueueError.
     """
+    await ensure_stream_and_consumer(
+        settings, stream_config(settings, queue), consumer_config(f"{queue}.call.>", ack_wait_s)
+    )
+
+
+async def ensure_streams(settings: NatsSettings, *streams: StreamConfig) -> None:
+    """Make sure that streams exist, as they are configured. Raises QueueError."""
     async with _manage(settings) as jetstream:
-        await _ensure_stream(jetstream, settings, queue)
-        stream, wanted = stream_of(queue), consumer_config(ack_wait_s)
+        for stream in streams:
+            await _ensure_stream(jetstream, stream)
+
+
+async def ensure_stream_and_consumer(settings: NatsSettings, stream: StreamConfig, consumer: ConsumerConfig) -> None:
+    """Make sure that a stream and its consumer exist, as they are configured. Raises QueueError."""
+    async with _manage(settings) as jetstream:
+        await _ensure_stream(jetstream, stream)
+        name = str(stream.name)
         try:
-            found = (await jetstream.consumer_info(stream, DURABLE)).config
+            found = (await jetstream.consumer_info(name, DURABLE)).config
         except nats.js.errors.NotFoundError:
-            await jetstream.add_consumer(stream, wanted)
+            await jetstream.add_consumer(name, consumer)
             return
-        if found.ack_wait != ack_wait_s:
-            log.info("ack_wait changed", queue=queue, before_s=found.ack_wait, now_s=ack_wait_s)
-            await jetstream.add_consumer(stream, replace(found, ack_wait=ack_wait_s))
+        if found.ack_wait != consumer.ack_wait:
+            log.info("ack_wait changed", stream=name, before_s=found.ack_wait, now_s=consumer.ack_wait)
+            await jetstream.add_consumer(name, replace(found, ack_wait=consumer.ack_wait))
 
 
-async def _ensure_stream(jetstream: JetStreamContext, settings: NatsSettings, queue: str) -> None:
-    name = stream_of(queue)
+async def stream_made(connection: Connection, stream: str) -> tuple[str, int]:
+    """When a stream was created, which tells it from another of the same name, and its last sequence.
+
+    Over the connection that uses the stream, because this is asked after every reconnect. Raises QueueRefused (404)
+    when there is none, QueueUnavailable when nobody can say.
+    """
+    answer = await connection.request(f"$JS.API.STREAM.INFO.{stream}".encode(), b"", MANAGE_TIMEOUT_S)
     try:
-        await jetstream.stream_info(name)
+        fields = json.loads(answer.payload)
+        if (error := fields.get("error")) is not None:
+            raise QueueRefused(int(error["code"]), int(error.get("err_code", 0)), str(error.get("description", "")))
+        return str(fields["created"]), int(fields["state"]["last_seq"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from error
+
+
+async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    name = str(wanted.name)
+    try:
+        found = (await jetstream.stream_info(name)).config
     except nats.js.errors.NotFoundError:
         # Two that create the same stream at once both succeed: the same configuration is no conflict.
-        await jetstream.add_stream(stream_config(settings, queue))
-        log.info("stream made", queue=queue, stream=name, replicas=settings.replicas)
+        await jetstream.add_stream(wanted)
+        log.info("stream made", stream=name, replicas=wanted.num_replicas)
+        return
+    if (found.max_age or 0) != (wanted.max_age or 0) or (found.max_bytes or -1) != (wanted.max_bytes or -1):
+        await jetstream.update_stream(replace(found, max_age=wanted.max_age, max_bytes=wanted.max_bytes))
+        log.info("stream limits changed", stream=name, max_age_s=wanted.max_age, max_bytes=wanted.max_bytes)
 
 
 @asynccontextmanager

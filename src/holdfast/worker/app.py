@@ -1,18 +1,8 @@
-"""The worker put together: slots that take calls, run them, call back and settle; its life from start to stop.
-
-One call passes these steps, in one slot:
-
-    take -> read -> run -> call back -> settle
-
-Only `_settle` acknowledges. Steps that see a delivery return what is to become of it; a callback that has to be tried
-again takes its delivery along and gives the slot free.
-"""
+"""The worker put together: its connections, its slots, its life from start to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import enum
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 
 import structlog
@@ -24,168 +14,27 @@ from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool
 from holdfast.http1.server import serve
-from holdfast.invocation import Invocation
+from holdfast.queue import dead_letter, records
 from holdfast.queue.connection import connect
-from holdfast.queue.consumer import Consumer, Delivery, Stopped, consume
-from holdfast.queue.message import Undecodable, from_delivery
-from holdfast.queue.topology import ensure_consumer
+from holdfast.queue.consumer import consume
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.records import Records
+from holdfast.queue.topology import ensure_consumer, ensure_streams, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
 from holdfast.worker import LISTEN_FD
 from holdfast.worker.attempt import Runner
-from holdfast.worker.callback import CallbackFailed, Callbacks
-from holdfast.worker.outcome import Outcome, no_answer
+from holdfast.worker.callback import Callbacks
+from holdfast.worker.callback_queue import callback_queue
+from holdfast.worker.endings import Endings
+from holdfast.worker.policies import Policies
+from holdfast.worker.running import RunningCalls
+from holdfast.worker.slots import Slots
+
+PUBLISH_TIMEOUT_S = 5.0
+RECORD_ROOM_BYTES = 256 * 1024
+# What a record needs of a message besides the body of the result: headers of the answer, attempts.
 
 log = structlog.get_logger()
-
-
-class Settlement(enum.Enum):
-    """What becomes of a delivery."""
-
-    DONE = "acknowledged: the call has ended and is never run again"
-    HANDED_BACK = "given back to the queue at once, for another worker"
-    REJECTED = "removed from the queue: it cannot be read, now or ever"
-    KEPT = "not settled here: a callback that is tried again holds it"
-
-
-class Worker:
-    """Runs the calls of one queue in a fixed number of slots."""
-
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        *,
-        consumer: Consumer,
-        runner: Runner,
-        callbacks: Callbacks,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        self._settings = settings
-        self._consumer = consumer
-        self._runner = runner
-        self._callbacks = callbacks
-        self._tasks = tasks
-        self._metrics = telemetry.WorkerMetrics(settings.queue)
-        self._callbacks_pending = 0
-        self._working: set[asyncio.Task[None]] = set()
-
-    def start(self) -> None:
-        """Open the slots."""
-        for number in range(self._settings.max_inflight):
-            self._own(self._run_slot(), f"slot {number}")
-
-    async def stop(self, grace_s: float) -> None:
-        """Take no more calls, let those under way end within the grace time, hand back the rest."""
-        self._consumer.stop()
-        if self._working:
-            log.info("finishing calls", running=len(self._working), grace_s=grace_s)
-            await asyncio.wait(self._working, timeout=grace_s)
-        for task in self._working:
-            task.cancel()
-
-    def _own(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = self._tasks.create_task(work, name=name)
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-
-    async def _run_slot(self) -> None:
-        """Take and run one call after the other until the consumer is stopped."""
-        while True:
-            try:
-                delivery = await self._consumer.next()
-            except Stopped:
-                return
-            settlement = Settlement.HANDED_BACK
-            # What is cancelled, or fails by a mistake of ours, goes back to the queue.
-            try:
-                settlement = await self._process(delivery)
-            finally:
-                self._settle(delivery, settlement)
-                self._consumer.free()
-
-    async def _process(self, delivery: Delivery) -> Settlement:
-        """Run one call and call back; gives what is to become of its delivery."""
-        try:
-            invocation = from_delivery(delivery.subject, delivery.headers, delivery.payload)
-        except Undecodable as error:
-            log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
-            return Settlement.REJECTED
-        counters = self._metrics[invocation.function]
-        counters.began()
-        try:
-            outcome = await self._run(invocation, delivery)
-        except asyncio.CancelledError:
-            counters.handed_back()
-            raise
-        counters.ended(outcome.status)
-        if invocation.callback_url is None:
-            return Settlement.DONE
-        try:
-            await self._callbacks.try_once(invocation, invocation.callback_url, outcome)
-        except CallbackFailed as error:
-            return await self._try_callback_again(delivery, invocation, outcome, error)
-        return Settlement.DONE
-
-    async def _run(self, invocation: Invocation, delivery: Delivery) -> Outcome:
-        if self._settings.write_debug:
-            log.info("call", call_id=invocation.call_id, function=str(invocation.function), message=invocation.request)
-        if delivery.delivered > self._settings.max_deliveries:
-            outcome = no_answer(500, f"given up: {delivery.delivered - 1} workers ended while they ran this call", 0.0)
-        else:
-            outcome = await self._runner.run(invocation)
-        if self._settings.print_body:
-            log.info("answer", call_id=invocation.call_id, body=outcome.body)
-        if outcome.failure is not None:
-            log.warning(
-                "call ended without an answer",
-                call_id=invocation.call_id,
-                function=str(invocation.function),
-                status=outcome.status,
-                reason=outcome.failure,
-            )
-        return outcome
-
-    async def _try_callback_again(
-        self, delivery: Delivery, invocation: Invocation, outcome: Outcome, error: CallbackFailed
-    ) -> Settlement:
-        """Go on with the callback outside the slot; inside it when too many wait already: then new calls wait."""
-        log.warning(
-            "callback failed, trying again",
-            call_id=invocation.call_id,
-            function=str(invocation.function),
-            to=invocation.callback_url,
-            error=str(error),
-        )
-        if self._callbacks_pending >= self._settings.max_pending_callbacks:
-            return await self._finish_callback(invocation, outcome)
-        self._callbacks_pending += 1
-        self._own(self._finish_callback_apart(delivery, invocation, outcome), f"callback of {invocation.call_id}")
-        return Settlement.KEPT
-
-    async def _finish_callback_apart(self, delivery: Delivery, invocation: Invocation, outcome: Outcome) -> None:
-        settlement = Settlement.HANDED_BACK
-        try:
-            settlement = await self._finish_callback(invocation, outcome)
-        finally:
-            self._callbacks_pending -= 1
-            self._settle(delivery, settlement)
-
-    async def _finish_callback(self, invocation: Invocation, outcome: Outcome) -> Settlement:
-        assert invocation.callback_url is not None  # noqa: S101 - only a call with a callback comes here
-        await self._callbacks.keep_trying(invocation, invocation.callback_url, outcome)
-        return Settlement.DONE
-
-    @staticmethod
-    def _settle(delivery: Delivery, settlement: Settlement) -> None:
-        """The only place where a delivery is acknowledged, handed back or removed."""
-        match settlement:
-            case Settlement.DONE:
-                delivery.ack()
-            case Settlement.HANDED_BACK:
-                delivery.nak()
-            case Settlement.REJECTED:
-                delivery.term("cannot be read")
-            case Settlement.KEPT:
-                pass
 
 
 def run(settings: WorkerSettings, nats: NatsSettings, logs: LogSettings) -> int:
@@ -209,10 +58,17 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-worker", on_back=telemetry.WORKER_RECONNECTS.inc)
         )
+        await ensure_streams(
+            nats,
+            records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+            dead_letter.stream_config(replicas=nats.replicas),
+        )
+        publisher = Publisher(connection, PUBLISH_TIMEOUT_S)
+        kept = Records(connection, publisher)
         consumer = await stack.enter_async_context(
             consume(
                 connection,
-                queue=settings.queue,
+                stream=stream_of(settings.queue),
                 capacity=settings.max_inflight,
                 ack_wait_s=settings.ack_wait_s,
                 ensure=lambda: ensure_consumer(nats, settings.queue, settings.ack_wait_s),
@@ -223,10 +79,18 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")
         app = await stack.enter_async_context(AsgiApplication(health))
         await stack.enter_async_context(serve(app, sockets=[listening]))
+        policies = Policies(settings, functions)
+        callbacks = Callbacks(pool, settings, policies)
+        running = RunningCalls(connection, kept)
+        stack.callback(running.close)
+        await stack.enter_async_context(
+            callback_queue(connection, nats, settings, callbacks=callbacks, publisher=publisher, records=kept)
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        worker = Worker(
+        slots = Slots(
             settings,
             consumer=consumer,
+            policies=policies,
             runner=Runner(
                 pool=pool,
                 functions=functions,
@@ -234,12 +98,20 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
                 replica_wait_s=settings.replica_wait_s,
                 max_result_bytes=settings.max_result_bytes,
             ),
-            callbacks=Callbacks(pool, settings),
+            endings=Endings(
+                queue=settings.queue,
+                publisher=publisher,
+                records=kept,
+                callbacks=callbacks,
+                max_record_bytes=connection.max_payload - RECORD_ROOM_BYTES,
+            ),
+            records=kept,
+            running=running,
             tasks=tasks,
         )
-        worker.start()
+        slots.start()
         log.info(
             "worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=sockets.url_of(listening)
         )
         await lifecycle.until_stopped(stop, connection.ended)
-        await worker.stop(settings.grace_period_s)
+        await slots.stop(settings.grace_period_s)

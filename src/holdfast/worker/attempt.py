@@ -53,20 +53,20 @@ class Runner:
                 if isinstance(found, Outcome):
                     return found
                 entry, origin = found
-            began = time.monotonic()
+            started_at_ns, began = time.time_ns(), time.monotonic()
             try:
                 answer = await self._send(invocation, entry, origin)
-                return Outcome(answer.status, answer.headers, answer.body, time.monotonic() - began)
+                return Outcome(answer.status, answer.headers, answer.body, time.monotonic() - began, started_at_ns)
             except ConnectFailed as error:
                 self._functions.lost(invocation.function, origin)
                 if self._loop.time() >= waiting_until:
-                    return no_answer(503, str(error), time.monotonic() - began)
+                    return no_answer(503, str(error), time.monotonic() - began, started_at_ns)
             except ConnectionLost as error:
                 self._functions.lost(invocation.function, origin)
                 runs += 1
                 if runs == MOST_RUNS:
                     why = f"{invocation.function} ended without an answer {runs} times: {error}"
-                    return no_answer(502, why, time.monotonic() - began)
+                    return no_answer(502, why, time.monotonic() - began, started_at_ns)
                 telemetry.RUN_AGAIN.inc()
                 log.warning(
                     "function lost, running the call again",
@@ -77,9 +77,9 @@ class Runner:
                 )
                 waiting_until = self._loop.time() + self._replica_wait_s
             except AnswerTimedOut as error:
-                return no_answer(504, str(error), time.monotonic() - began)
+                return no_answer(504, str(error), time.monotonic() - began, started_at_ns)
             except (AnswerTooLarge, AnswerMalformed) as error:
-                return no_answer(502, str(error), time.monotonic() - began)
+                return no_answer(502, str(error), time.monotonic() - began, started_at_ns)
             entry = origin = None
 
     async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> Answer:
@@ -95,10 +95,10 @@ class Runner:
         try:
             entry = await self._functions.ready(ref, max(0.0, until - began))
         except ProviderUnavailable as error:
-            return no_answer(503, f"{ref} was not run: {error}", 0.0)
+            return no_answer(503, f"{ref} was not run: {error}", 0.0, time.time_ns())
         if entry is None:
-            return no_answer(404, f"{ref} was not run: it is no longer deployed", 0.0)
+            return no_answer(404, f"{ref} was not run: it is no longer deployed", 0.0, time.time_ns())
         origin = entry.pick()
         if origin is None:
-            return no_answer(503, f"{ref} was not run: no replica was ready in time", 0.0)
+            return no_answer(503, f"{ref} was not run: no replica was ready in time", 0.0, time.time_ns())
         return entry, origin

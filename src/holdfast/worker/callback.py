@@ -13,7 +13,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
-import tenacity
 
 from holdfast import __version__, telemetry
 from holdfast.errors import HoldfastError, PeerError
@@ -23,17 +22,28 @@ from holdfast.http1.message import request_message
 from holdfast.invocation import Invocation
 from holdfast.settings import WorkerSettings
 from holdfast.worker.outcome import Outcome
+from holdfast.worker.policies import Policies
 
 USER_AGENT = f"queue-worker/{__version__}".encode()
 MOST_ANSWER_BYTES = 1024 * 1024
 # A receiver's answer is read to keep its connection usable, and thrown away.
+GONE = 410
+# The receiver is no more: trying again would only disturb whoever has its place.
 _NOT_CALLED_BACK = NOT_FORWARDED | RESERVED_IN_CALLBACK
 
 log = structlog.get_logger()
 
 
 class CallbackFailed(HoldfastError):
-    """A callback was not confirmed: no answer, or one that is not 2xx."""
+    """A callback was not confirmed: no answer, or one that is not 2xx.
+
+    `final`: the receiver does not want it, now or later. `retry_after_s`: it wants to be left alone that long.
+    """
+
+    def __init__(self, message: str, *, final: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.final = final
+        self.retry_after_s = retry_after_s
 
 
 class Destination(NamedTuple):
@@ -52,7 +62,7 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
     return Destination(Origin.parse(f"{parts.scheme}://{parts.netloc}"), target.encode("ascii"))
 
 
-def callback_request(invocation: Invocation, outcome: Outcome, to: Destination) -> bytes:
+def callback_request(invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int) -> bytes:
     """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it."""
     headers = [
         (b"Host", to.origin.netloc),
@@ -61,6 +71,8 @@ def callback_request(invocation: Invocation, outcome: Outcome, to: Destination) 
         (b"X-Duration-Seconds", b"%.6f" % outcome.duration_s),
         (b"X-Function-Name", invocation.function.name.encode()),
         (b"X-Function-Status", b"%d" % outcome.status),
+        (b"X-Retry", b"%d" % len(invocation.attempts)),
+        (b"X-Retry-Max", b"%d" % retries_allowed),
         (b"X-Start-Time", b"%d" % invocation.accepted_at_ns),
         *forwardable(outcome.headers, _NOT_CALLED_BACK),
         (b"Content-Length", b"%d" % len(outcome.body)),
@@ -71,22 +83,19 @@ def callback_request(invocation: Invocation, outcome: Outcome, to: Destination) 
 class Callbacks:
     """Delivers the callbacks of one worker."""
 
-    def __init__(self, pool: ClientPool, settings: WorkerSettings) -> None:
+    def __init__(self, pool: ClientPool, settings: WorkerSettings, policies: Policies) -> None:
         self._pool = pool
+        self._policies = policies
         self._timeout_s = settings.callback_timeout_s
         self._gateway = settings.gateway
         self._write_debug = settings.write_debug
-        self._attempts = settings.callback_attempts
-        self._wait = tenacity.wait_exponential_jitter(
-            initial=settings.callback_initial_wait_s,
-            max=settings.callback_max_wait_s,
-            jitter=settings.callback_initial_wait_s,
-        )
+        self._initial_wait_s = settings.callback_initial_wait_s
+        self._max_wait_s = settings.callback_max_wait_s
 
     async def try_once(self, invocation: Invocation, callback_url: str, outcome: Outcome) -> None:
         """One attempt. Returns when the receiver answered 2xx; raises CallbackFailed otherwise."""
         to = destination(callback_url, self._gateway)
-        request = callback_request(invocation, outcome, to)
+        request = callback_request(invocation, outcome, to, self._policies[invocation.function].attempts - 1)
         if self._write_debug:
             log.info("callback", call_id=invocation.call_id, to=callback_url, message=request)
         try:
@@ -96,30 +105,10 @@ class Callbacks:
         except PeerError as error:
             raise CallbackFailed(str(error)) from error
         if not 200 <= answer.status < 300:
-            raise CallbackFailed(f"the receiver answered {answer.status}")
+            raise CallbackFailed(f"the receiver answered {answer.status}", final=answer.status == GONE)
         telemetry.CALLBACKS.labels("delivered").inc()
 
-    async def keep_trying(self, invocation: Invocation, callback_url: str, outcome: Outcome) -> None:
-        """The attempts after a failed first one, until one succeeds or none is left; then the callback is given up."""
-        try:
-            async for attempt in tenacity.AsyncRetrying(
-                stop=tenacity.stop_after_attempt(self._attempts),
-                wait=self._wait,
-                retry=tenacity.retry_if_exception_type(CallbackFailed),
-                reraise=True,
-            ):
-                with attempt:
-                    if attempt.retry_state.attempt_number == 1:
-                        raise CallbackFailed("first attempt")  # noqa: TRY301 - made already, by try_once
-                    telemetry.CALLBACK_RETRIES.inc()
-                    await self.try_once(invocation, callback_url, outcome)
-        except CallbackFailed as error:
-            telemetry.CALLBACKS.labels("given_up").inc()
-            log.error(  # noqa: TRY400 - an ending of the receiver's, not a mistake of ours
-                "callback given up",
-                call_id=invocation.call_id,
-                function=str(invocation.function),
-                to=callback_url,
-                attempts=self._attempts,
-                error=str(error),
-            )
+    def wait_s(self, attempts: int, *, dice: float) -> float:
+        """How long to wait after so many failed attempts: doubled each time, spread by up to the first pause."""
+        wait_s = self._initial_wait_s * 2.0 ** min(attempts - 1, 60)
+        return min(wait_s, self._max_wait_s) + dice * self._initial_wait_s

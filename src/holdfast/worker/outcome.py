@@ -19,10 +19,12 @@ class Outcome:
     body: bytes
     duration_s: float
     """From sending the request to the end of the answer; of the last attempt, by the monotonic clock."""
+    started_at_ns: int
+    """When the request was sent, Unix time in nanoseconds."""
     failure: str | None = None
     """Why there is no answer of the function's own; None when there is one, whatever its status."""
 
 
-def no_answer(status: int, why: str, duration_s: float) -> Outcome:
+def no_answer(status: int, why: str, duration_s: float, started_at_ns: int) -> Outcome:
     """An outcome without an answer: the reason becomes the body, so that the callback's receiver can read it."""
-    return Outcome(status, _TEXT, why.encode() + b"\n", duration_s, why)
+    return Outcome(status, _TEXT, why.encode() + b"\n", duration_s, started_at_ns, why)

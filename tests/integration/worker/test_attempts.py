@@ -33,7 +33,12 @@ class Stage:
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     async with nats_server() as nats, raw_function() as function, receiver() as callbacks:
-        environ = {"replica_wait": "2s", "upstream_timeout": "2s", "max_result_bytes": "10000"}
+        environ = {
+            "max_retry_attempts": "1",
+            "replica_wait": "2s",
+            "upstream_timeout": "2s",
+            "max_result_bytes": "10000",
+        }
         async with gateway(nats.url, function.url) as front, worker(nats.url, function.url, **environ):
             yield Stage(function, callbacks, nats, front.url)
 

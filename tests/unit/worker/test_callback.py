@@ -9,20 +9,25 @@ from holdfast.worker.callback import callback_request, destination
 from holdfast.worker.outcome import Outcome, no_answer
 
 CALL = Invocation(
-    CallId("0cf3-11"), "0cf3-11", FunctionRef("figlet", "dev"), 1_543_915_495_384_346_700, "http://127.0.0.1:8888/done?x=1", b""
+    CallId("0cf3-11"),
+    "0cf3-11",
+    FunctionRef("figlet", "dev"),
+    1_543_915_495_384_346_700,
+    "http://127.0.0.1:8888/done?x=1",
+    b"",
 )
 
 
 def sent(outcome: Outcome) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
     to = destination("http://127.0.0.1:8888/done?x=1", "http://gateway:8080")
-    request = read_request(callback_request(CALL, outcome, to))
+    request = read_request(callback_request(CALL, outcome, to, 9))
     assert request.method == b"POST"
     return request.target, request.headers, request.body
 
 
 def test_a_callback_says_all_that_openfaas_says() -> None:
     target, headers, body = sent(
-        Outcome(201, [(b"Content-Type", b"text/x"), (b"X-Own", b"1")], b"ba\x00nner", 0.002885)
+        Outcome(201, [(b"Content-Type", b"text/x"), (b"X-Own", b"1")], b"ba\x00nner", 0.002885, 1)
     )
     assert target == b"/done?x=1"
     assert body == b"ba\x00nner"
@@ -36,6 +41,7 @@ def test_a_callback_says_all_that_openfaas_says() -> None:
     assert told[b"User-Agent"].startswith(b"queue-worker/")
     assert told[b"Content-Type"] == b"text/x"
     assert told[b"X-Own"] == b"1"
+    assert (told[b"X-Retry"], told[b"X-Retry-Max"]) == (b"0", b"9")
     assert told[b"Content-Length"] == b"7"
 
 
@@ -52,16 +58,17 @@ def test_a_function_cannot_forge_what_we_say_nor_frame_the_message() -> None:
         (b"Set-Cookie", b"a"),
         (b"Set-Cookie", b"b"),
     ]
-    _, headers, _ = sent(Outcome(500, forged, b"", 1.0))
+    _, headers, _ = sent(Outcome(500, forged, b"", 1.0, 1))
     names = [name.lower() for name, _ in headers]
     assert names.count(b"x-call-id") == names.count(b"x-function-status") == names.count(b"content-length") == 1
     assert dict(headers)[b"X-Function-Status"] == b"500"
     assert [value for name, value in headers if name == b"Set-Cookie"] == [b"a", b"b"]
-    assert not {b"transfer-encoding", b"connection", b"x-private", b"x-retry"} & set(names)
+    assert not {b"transfer-encoding", b"connection", b"x-private"} & set(names)
+    assert dict(headers)[b"X-Retry"] == b"0"
 
 
 def test_without_an_answer_the_body_says_why() -> None:
-    _, headers, body = sent(no_answer(504, "figlet did not answer within 1 s", 1.0))
+    _, headers, body = sent(no_answer(504, "figlet did not answer within 1 s", 1.0, 1))
     assert dict(headers)[b"X-Function-Status"] == b"504"
     assert body == b"figlet did not answer within 1 s\n"
 

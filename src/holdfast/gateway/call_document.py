@@ -1,0 +1,89 @@
+"""A call's record as callers see it: a JSON document. No I/O."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.waiting import Waiting
+
+
+def of_record(record: CallRecord) -> dict[str, Any]:
+    """The document of a call that has a record."""
+    first = record.attempts[0].started_at_ns if record.attempts else record.running_since_ns
+    result = record.result
+    document: dict[str, Any] = {
+        **_head(record),
+        "started_at": _time(first),
+        "finished_at": _time(record.finished_at_ns),
+        "attempts": [
+            {
+                "started_at": _time(attempt.started_at_ns),
+                "duration_seconds": round(attempt.duration_s, 6),
+                "status": attempt.status,
+                "error": attempt.error,
+            }
+            for attempt in record.attempts
+        ],
+        "next_attempt_at": _time(record.next_attempt_at_ns),
+        "reason": record.reason,
+        "result": None
+        if result is None
+        else {
+            "status": result.status,
+            "content_type": next(
+                (value.decode("latin-1") for name, value in result.headers if name.lower() == b"content-type"), None
+            ),
+            "bytes": result.size,
+        },
+        "callback": None
+        if record.callback_url is None
+        else {
+            "url": record.callback_url,
+            "status": record.callback,
+            "attempts": record.callback_attempts,
+            "error": record.callback_error,
+        },
+        "links": _links(record),
+    }
+    return document
+
+
+def of_waiting(waiting: Waiting) -> dict[str, Any]:
+    """The document of a call that stands in its queue and has no record yet."""
+    if waiting.scheduled_at is not None:
+        status = CallStatus.SCHEDULED
+    else:
+        status = CallStatus.RUNNING if waiting.handed_out else CallStatus.WAITING
+    document = of_record(CallRecord.of(waiting.invocation, waiting.queue, status))
+    document["next_attempt_at"] = waiting.scheduled_at
+    return document
+
+
+def _head(record: CallRecord) -> dict[str, Any]:
+    return {
+        "id": record.call_id,
+        "function": record.function.name,
+        "namespace": record.function.namespace,
+        "queue": record.queue,
+        "status": record.status,
+        "accepted_at": _time(record.accepted_at_ns),
+    }
+
+
+def _links(record: CallRecord) -> dict[str, str]:
+    here = f"/async-function/{record.call_id}"
+    links = {"self": here, "events": f"{here}/events"}
+    if record.result is not None:
+        links["result"] = f"{here}/result"
+    if not record.status.is_end:
+        links["cancel"] = here
+    return links
+
+
+def _time(at_ns: int | None) -> str | None:
+    """RFC 3339 in UTC, to the microsecond."""
+    if at_ns is None:
+        return None
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

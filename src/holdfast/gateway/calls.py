@@ -1,0 +1,242 @@
+"""What became of a call: its record, its result, its changes as they happen; and cancelling it.
+
+    GET    /async-function/<call id>[?wait=30s]    the record; with `wait` once the call has ended, or so long
+    GET    /async-function/<call id>/result        the function's own answer
+    GET    /async-function/<call id>/events        the record at each change, as server-sent events, until the end
+    DELETE /async-function/<call id>               cancel
+
+Method and shape decide: a POST is always for a function, even one that is named like an id. Nothing here is kept: each
+answer is read from NATS, so any gateway can give it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from holdfast.directory import Directory, ProviderUnavailable
+from holdfast.duration import parse_duration
+from holdfast.errors import BadRequest, QueueError, QueueUnavailable
+from holdfast.function import FunctionRef
+from holdfast.gateway import call_document
+from holdfast.headers import NOT_FORWARDED
+from holdfast.invocation import CallId, is_call_id
+from holdfast.queue import waiting as queued
+from holdfast.queue.connection import Connection
+from holdfast.queue.record import CallRecord, CallStatus, subject_of_record
+from holdfast.queue.records import AgedOut, Conflict, Records, Stored
+from holdfast.queue.waiting import Waiting
+
+METHODS = frozenset({b"GET", b"HEAD", b"DELETE"})
+LONGEST_WAIT_S = 300.0
+CANCEL_PREFIX = "holdfast.cancel."
+# Workers listen here; only the one that runs the call answers.
+CANCEL_ANSWER_S = 1.0
+CHANGE_WAIT_S = 15.0
+# A change that no message told of, such as a call that a worker has taken, is seen after this long.
+
+
+class Calls:
+    """Answers for calls; an ASGI application in `app`."""
+
+    def __init__(self, connection: Connection, records: Records, functions: Directory, namespace: str) -> None:
+        self._connection = connection
+        self._records = records
+        self._functions = functions
+        self._namespace = namespace
+        self.app = Starlette(
+            routes=[
+                Route("/async-function/{call_id}", self.describe, methods=["GET"]),
+                Route("/async-function/{call_id}", self.cancel, methods=["DELETE"]),
+                Route("/async-function/{call_id}/result", self.result, methods=["GET"]),
+                Route("/async-function/{call_id}/events", self.events, methods=["GET"]),
+            ],
+            exception_handlers={BadRequest: _refused, QueueError: _unavailable},
+        )
+
+    async def describe(self, request: Request) -> Response:
+        """The record, at once or once the call has ended."""
+        call_id = _call_id(request)
+        wait_s = _wait(request.query_params.get("wait", ""))
+        found = await self._find(call_id)
+        if wait_s and not _has_ended(found):
+            with self._changes(call_id) as changed:
+                deadline = time.monotonic() + wait_s
+                found = await self._find(call_id)
+                while not _has_ended(found) and (left := deadline - time.monotonic()) > 0:
+                    await _either(changed, min(left, CHANGE_WAIT_S))
+                    found = await self._find(call_id)
+        return JSONResponse(_document(found))
+
+    async def result(self, request: Request) -> Response:
+        """The function's answer with its status, headers and bytes; 409 while there is none."""
+        call_id = _call_id(request)
+        found = await self._find(call_id)
+        if not isinstance(found, Stored) or found.record.result is None:
+            status = _document(found)["status"]
+            raise BadRequest(409, f"call {call_id} has no result: it is {status}.")
+        result = found.record.result
+        if result.size != len(found.body):
+            raise BadRequest(410, f"the result of {call_id} was too large to be kept: {result.size} bytes.")
+        response = Response(found.body, status_code=result.status)
+        kept = [(name.lower(), value) for name, value in result.headers if name.lower() not in NOT_FORWARDED]
+        response.raw_headers = [*kept, (b"x-call-id", call_id.encode())]
+        if result.status not in {204, 304}:
+            response.raw_headers.append((b"content-length", b"%d" % len(found.body)))
+        return response
+
+    async def events(self, request: Request) -> Response:
+        """One event at once and one for each change; the stream ends with the call."""
+        call_id = _call_id(request)
+        await self._find(call_id)  # for 404 and 410, while there is still a status to say it with
+
+        async def stream() -> AsyncIterator[str]:
+            sent: dict[str, Any] | None = None
+            with self._changes(call_id) as changed:
+                # Looked at again now that no change can be missed.
+                while True:
+                    found = await self._find(call_id)
+                    document = _document(found)
+                    yield ": still here\n\n" if document == sent else _event(document)
+                    sent = document
+                    if _has_ended(found):
+                        return
+                    await _either(changed, CHANGE_WAIT_S)
+
+        return StreamingResponse(
+            stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Call-Id": call_id}
+        )
+
+    async def cancel(self, request: Request) -> Response:
+        """202 once the call cannot succeed any more; 409 when it has ended already."""
+        call_id = _call_id(request)
+        while True:
+            found = await self._find(call_id)
+            if _has_ended(found):
+                raise BadRequest(409, f"call {call_id} has ended already: it is {_document(found)['status']}.")
+            try:
+                if await self._cancelled(call_id, found):
+                    return Response(status_code=202, headers={"X-Call-Id": call_id})
+            except Conflict:
+                continue  # it moved on between our look and our word: look again
+
+    async def _cancelled(self, call_id: CallId, found: Stored | Waiting) -> bool:
+        """Stop the call wherever it is. False: it has just ended."""
+        if isinstance(found, Stored):
+            record, replaces = found.record, found.sequence
+            may_run = record.status is CallStatus.RUNNING
+        else:
+            record = CallRecord.of(found.invocation, found.queue, CallStatus.WAITING)
+            replaces = 0
+            may_run = found.handed_out
+        if may_run:
+            word = await self._ask_workers(call_id)
+            if word is not None:
+                # Who runs it writes its record.
+                return word == b"cancelled"
+        await queued.remove(self._connection, record.queue, call_id)
+        record = replace(
+            record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run"),
+            result=None,
+        )
+        await self._records.put(record, b"", replaces)
+        return True
+
+    async def _ask_workers(self, call_id: CallId) -> bytes | None:
+        """Have the worker that runs the call stop it; its answer, None when none does."""
+        try:
+            answer = await self._connection.request(f"{CANCEL_PREFIX}{call_id}".encode(), b"", CANCEL_ANSWER_S)
+        except QueueUnavailable:
+            return None
+        return answer.payload
+
+    async def _find(self, call_id: CallId) -> Stored | Waiting:
+        """What is known of a call. Raises BadRequest: 404 or 410."""
+        stored = await self._records.read(call_id)
+        if isinstance(stored, Stored):
+            return stored
+        waiting = await queued.find(self._connection, call_id)
+        if waiting is not None:
+            return waiting
+        # It may have ended between the two looks.
+        stored = await self._records.read(call_id)
+        if isinstance(stored, Stored):
+            return stored
+        if isinstance(stored, AgedOut):
+            raise BadRequest(410, f"the record of call {call_id} has expired.")
+        if await self._is_function(call_id):
+            raise BadRequest(405, f"{call_id} is a function, and an asynchronous call is a POST.")
+        raise BadRequest(404, f"there is no call {call_id}.")
+
+    async def _is_function(self, name: str) -> bool:
+        try:
+            return await self._functions.find(FunctionRef.parse(name, self._namespace)) is not None
+        except ProviderUnavailable:
+            return False
+
+    @contextmanager
+    def _changes(self, call_id: CallId) -> Iterator[asyncio.Event]:
+        """An event that is set whenever a record of the call is written: writing one publishes its subject."""
+        changed = asyncio.Event()
+        sid = self._connection.subscribe(subject_of_record(call_id), lambda _message: changed.set())
+        try:
+            yield changed
+        finally:
+            self._connection.unsubscribe(sid)
+
+
+def _call_id(request: Request) -> CallId:
+    text: str = request.path_params["call_id"]
+    if not is_call_id(text.encode()):
+        raise BadRequest(404, f"{text[:100]!r} is not a call id.")
+    return CallId(text)
+
+
+def _wait(text: str) -> float:
+    try:
+        return min(parse_duration(text), LONGEST_WAIT_S) if text else 0.0
+    except ValueError as error:
+        raise BadRequest(400, f"wait cannot be used: {error}.") from error
+
+
+def _document(found: Stored | Waiting) -> dict[str, Any]:
+    return call_document.of_record(found.record) if isinstance(found, Stored) else call_document.of_waiting(found)
+
+
+def _has_ended(found: Stored | Waiting) -> bool:
+    return isinstance(found, Stored) and found.record.status.is_end
+
+
+def _event(document: dict[str, Any]) -> str:
+    return f"event: {document['status']}\ndata: {json.dumps(document)}\n\n"
+
+
+async def _either(changed: asyncio.Event, seconds: float) -> None:
+    """Wait for a change, or so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        pass
+    changed.clear()
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadRequest)  # noqa: S101 - it is registered for these
+    headers = {"Allow": "POST"} if error.status == 405 else None
+    return PlainTextResponse(f"{error}\n", status_code=error.status, headers=headers)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    text = f"calls cannot be looked up now: {error}\n"
+    return PlainTextResponse(text, status_code=503, headers={"Retry-After": "1"})

@@ -1,0 +1,100 @@
+"""Find and remove the messages of one call in the queues' streams: by subject, without an index.
+
+What a call's record says is records.py's; this is for calls that have none yet, and for taking a call out of its queue.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.invocation import CallId, Invocation
+from holdfast.queue import parked_callback, wire
+from holdfast.queue.connection import Connection
+from holdfast.queue.message import from_delivery, subjects_of_call
+from holdfast.queue.topology import DURABLE, STREAM_PREFIX
+
+TIMEOUT_S = 5.0
+
+
+class Waiting(NamedTuple):
+    """A call's message in a queue: of one that can run or is being run, or that waits for its time."""
+
+    invocation: Invocation
+    queue: str
+    scheduled_at: str | None
+    """RFC 3339; None for one that can run."""
+    handed_out: bool
+    """Whether a worker may have it: it stands before what the consumer will hand out next."""
+
+
+async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, Any]:
+    """Ask JetStream's API, under `$JS.API.<subject>`. Raises QueueRefused or QueueUnavailable."""
+    answer = await connection.request(f"$JS.API.{subject}".encode(), json.dumps(body).encode(), TIMEOUT_S)
+    try:
+        fields: dict[str, Any] = json.loads(answer.payload)
+        error = fields.get("error")
+    except (ValueError, AttributeError) as problem:
+        raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from problem
+    if error is not None:
+        raise QueueRefused(int(error.get("code", 0)), int(error.get("err_code", 0)), str(error.get("description")))
+    return fields
+
+
+async def queues(connection: Connection) -> list[str]:
+    """The names of the queues there are."""
+    found: list[str] = []
+    while True:
+        page = await ask(connection, "STREAM.NAMES", offset=len(found))
+        names = page.get("streams") or []
+        found += names
+        if not names or len(found) >= page.get("total", 0):
+            return [name.removeprefix(STREAM_PREFIX) for name in found if name.startswith(STREAM_PREFIX)]
+
+
+async def find(connection: Connection, call_id: CallId) -> Waiting | None:
+    """The message of a call, in whichever queue it is; None when there is none."""
+    for queue in await queues(connection):
+        for pattern in subjects_of_call(queue, call_id):
+            message = await connection.request(
+                f"$JS.API.DIRECT.GET.{STREAM_PREFIX}{queue}".encode(),
+                json.dumps({"last_by_subj": pattern.decode()}).encode(),
+                TIMEOUT_S,
+            )
+            if wire.status(message.headers):
+                continue
+            subject = wire.header(message.headers, b"Nats-Subject") or b""
+            schedule = wire.header(message.headers, b"Nats-Schedule")
+            sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+            return Waiting(
+                from_delivery(subject, message.headers, message.payload),
+                queue,
+                None if schedule is None else schedule.decode("ascii").removeprefix("@at "),
+                schedule is None and sequence <= await _last_handed_out(connection, queue),
+            )
+    return None
+
+
+async def _last_handed_out(connection: Connection, queue: str) -> int:
+    try:
+        info = await ask(connection, f"CONSUMER.INFO.{STREAM_PREFIX}{queue}.{DURABLE}")
+    except QueueRefused:
+        return 0  # no worker has ever asked this queue for anything
+    sequence: int = info["delivered"]["stream_seq"]
+    return sequence
+
+
+async def remove(connection: Connection, queue: str, call_id: CallId) -> int:
+    """Take a call's messages out of its queue, and its callbacks out of theirs; how many there were."""
+    removed = 0
+    for pattern in subjects_of_call(queue, call_id):
+        purged = await ask(connection, f"STREAM.PURGE.{STREAM_PREFIX}{queue}", filter=pattern.decode())
+        removed += int(purged.get("purged", 0))
+    for pattern in parked_callback.subjects_of_call(call_id):
+        try:
+            purged = await ask(connection, f"STREAM.PURGE.{parked_callback.STREAM}", filter=pattern.decode())
+        except QueueRefused:
+            continue  # no callback was ever parked
+        removed += int(purged.get("purged", 0))
+    return removed

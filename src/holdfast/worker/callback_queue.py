@@ -1,0 +1,163 @@
+"""The callbacks that failed at first: taken from their stream when it is time, tried, parked again or given up.
+
+Apart from the slots for calls: a receiver that is down or slow holds none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from holdfast import telemetry
+from holdfast.errors import QueueRefused
+from holdfast.queue.answer import UnreadableAnswer
+from holdfast.queue.connection import Connection
+from holdfast.queue.consumer import Consumer, Stopped, consume
+from holdfast.queue.delivery import Delivery
+from holdfast.queue.message import Undecodable
+from holdfast.queue.parked_callback import NOW, STREAM, ParkedCallback, from_message, stream_config, to_publish
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallbackStatus
+from holdfast.queue.records import Conflict, Records, Stored
+from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
+from holdfast.settings import NatsSettings, WorkerSettings
+from holdfast.worker.callback import CallbackFailed, Callbacks
+from holdfast.worker.endings import insist
+from holdfast.worker.outcome import Outcome
+
+log = structlog.get_logger()
+
+
+class CallbackQueue:
+    """Tries parked callbacks in slots of their own. Made by `callback_queue`."""
+
+    def __init__(
+        self, consumer: Consumer, *, callbacks: Callbacks, publisher: Publisher, records: Records, attempts: int
+    ) -> None:
+        self._consumer = consumer
+        self._callbacks = callbacks
+        self._publisher = publisher
+        self._records = records
+        self._attempts = attempts
+
+    async def run_slot(self) -> None:
+        """Try one parked callback after the other until the consumer is stopped."""
+        while True:
+            try:
+                delivery = await self._consumer.next()
+            except Stopped:
+                return
+            done = False
+            try:
+                await self._try(delivery)
+                done = True
+            except QueueRefused as error:
+                log.error("callback cannot be parked, handed back", error=str(error))  # noqa: TRY400 - said by NATS
+            finally:
+                if done:
+                    delivery.ack()
+                else:
+                    delivery.nak()
+                self._consumer.free()
+
+    async def _try(self, delivery: Delivery) -> None:
+        try:
+            parked = from_message(delivery.subject, delivery.headers, delivery.payload)
+        except (Undecodable, UnreadableAnswer) as error:
+            log.error("callback cannot be read, removed", error=str(error))  # noqa: TRY400 - nothing of ours failed
+            return
+        answer = parked.answer
+        outcome = Outcome(answer.status, answer.headers, answer.body, parked.duration_s, parked.first_at_ns)
+        telemetry.CALLBACK_RETRIES.inc()
+        tried = replace(parked, attempts=parked.attempts + 1)
+        try:
+            await self._callbacks.try_once(parked.invocation, parked.url, outcome)
+        except CallbackFailed as error:
+            await self._failed(tried, error)
+        else:
+            await self._note(tried, CallbackStatus.DELIVERED, None)
+
+    async def _failed(self, tried: ParkedCallback, error: CallbackFailed) -> None:
+        """Park it again, or give it up."""
+        invocation = tried.invocation
+        if error.final or tried.attempts >= self._attempts:
+            telemetry.CALLBACKS.labels("given_up").inc()
+            log.error(
+                "callback given up",
+                call_id=invocation.call_id,
+                function=str(invocation.function),
+                to=tried.url,
+                attempts=tried.attempts,
+                error=str(error),
+            )
+            await self._note(tried, CallbackStatus.FAILED, str(error))
+            return
+        wait_s = self._callbacks.wait_s(tried.attempts, dice=random.random())  # noqa: S311 - spreads load
+        at = datetime.now(UTC) + timedelta(seconds=max(wait_s, error.retry_after_s or 0.0))
+        await insist(lambda: self._publisher.confirm(*to_publish(tried, at)))
+        await self._note(tried, CallbackStatus.PENDING, str(error))
+
+    async def _note(self, tried: ParkedCallback, status: CallbackStatus, error: str | None) -> None:
+        """Write into the call's record what became of its callback, as long as there is one."""
+
+        async def once() -> None:
+            while True:
+                stored = await self._records.read(tried.invocation.call_id)
+                if not isinstance(stored, Stored) or stored.record.message_id != tried.invocation.message_id:
+                    return
+                record = replace(stored.record, callback=status, callback_attempts=tried.attempts, callback_error=error)
+                try:
+                    await self._records.put(record, stored.body, stored.sequence)
+                except Conflict:
+                    continue
+                return
+
+        await insist(once)
+
+
+@asynccontextmanager
+async def callback_queue(
+    connection: Connection,
+    nats: NatsSettings,
+    settings: WorkerSettings,
+    *,
+    callbacks: Callbacks,
+    publisher: Publisher,
+    records: Records,
+) -> AsyncIterator[Consumer]:
+    """Try parked callbacks while the context lasts. Stopping the consumer that it gives ends that in order."""
+
+    async def ensure() -> None:
+        await ensure_stream_and_consumer(
+            nats, stream_config(replicas=nats.replicas), consumer_config(NOW, settings.ack_wait_s)
+        )
+
+    async with (
+        consume(
+            connection,
+            stream=STREAM,
+            capacity=settings.callback_inflight,
+            ack_wait_s=settings.ack_wait_s,
+            ensure=ensure,
+        ) as consumer,
+        asyncio.TaskGroup() as slots,
+    ):
+        queue = CallbackQueue(
+            consumer,
+            callbacks=callbacks,
+            publisher=publisher,
+            records=records,
+            attempts=settings.callback_attempts,
+        )
+        for number in range(settings.callback_inflight):
+            slots.create_task(queue.run_slot(), name=f"callback slot {number}")
+        try:
+            yield consumer
+        finally:
+            consumer.stop()

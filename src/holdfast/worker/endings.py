@@ -1,0 +1,168 @@
+"""Carry out what was decided of a call: park a retry, write a dead letter, call back, write the record.
+
+The order is such that a crash between two steps breaks nothing:
+
+    retry    parked -> recorded                       a crash: parked again, once, by its message id
+    end      dead letter -> callback -> recorded      a crash: run again, as "at least once" allows
+    callback failed: parked -> recorded               a crash: parked again; the function is not run again
+
+and only then the delivery is acknowledged, by the caller. While NATS is away each step waits for it: what a call gave
+is not thrown away because it cannot be written this moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from holdfast.errors import QueueUnavailable
+from holdfast.invocation import Attempt, Invocation
+from holdfast.queue import dead_letter, parked_callback
+from holdfast.queue.answer import KeptAnswer
+from holdfast.queue.dead_letter import DeadLetter
+from holdfast.queue.message import Publication, to_publish_later
+from holdfast.queue.parked_callback import ParkedCallback
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result
+from holdfast.queue.records import AgedOut, Conflict, Records
+from holdfast.worker.callback import CallbackFailed, Callbacks
+from holdfast.worker.decision import End, RunAgain
+from holdfast.worker.outcome import Outcome
+from holdfast.worker.running import Running, cancelled_record
+
+NATS_AGAIN_S = 0.25
+# There is an event for the connection's return, none for JetStream's: both are waited for by trying.
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Endings:
+    """Ends the runs of one worker's calls."""
+
+    def __init__(
+        self, *, queue: str, publisher: Publisher, records: Records, callbacks: Callbacks, max_record_bytes: int
+    ) -> None:
+        self._queue = queue
+        self._publisher = publisher
+        self._records = records
+        self._callbacks = callbacks
+        self._max_record_bytes = max_record_bytes
+
+    async def run_again(self, running: Running, outcome: Outcome, again: RunAgain) -> None:
+        """Park the call until its next run."""
+        invocation = running.invocation
+        at = datetime.now(UTC) + timedelta(seconds=again.wait_s)
+        attempts = (*invocation.attempts, _attempt(outcome))
+        await self._store(to_publish_later(self._queue, replace(invocation, attempts=attempts), at))
+        record = replace(
+            running.record,
+            status=CallStatus.RETRYING,
+            attempts=attempts,
+            running_since_ns=None,
+            next_attempt_at_ns=int(at.timestamp() * 1e9),
+        )
+        await self._keep(running, record, b"")
+
+    async def end(self, running: Running, outcome: Outcome, end: End) -> None:
+        """The call has ended: tell whoever asked to be told, and write it down."""
+        invocation = running.invocation
+        at_ns = time.time_ns()
+        attempts = (*invocation.attempts, _attempt(outcome))
+        record = replace(
+            running.record.ended(end.status, at_ns, end.reason),
+            attempts=attempts,
+            result=Result(outcome.status, outcome.headers, len(outcome.body)),
+        )
+        if end.status is CallStatus.FAILED:
+            letter = DeadLetter(invocation, self._queue, at_ns, end.reason or "", _answer(outcome))
+            await self._store(dead_letter.to_publish(letter))
+        url = invocation.callback_url
+        if end.status is CallStatus.FAILED and invocation.failure_callback_url is not None:
+            url = invocation.failure_callback_url
+        if url is not None:
+            # From here on a look at the calls that take long writes this instead of `running`.
+            running.record = record = replace(record, callback_url=url, callback=CallbackStatus.PENDING)
+            running.body = outcome.body
+            record = await self._call_back(invocation, record, url, outcome)
+        await self._keep(running, record, outcome.body)
+
+    async def cancelled(self, running: Running) -> None:
+        """The call was cancelled while it was run: nobody is called back."""
+        await self._keep(running, cancelled_record(running, time.time_ns()), b"")
+
+    async def _call_back(self, invocation: Invocation, record: CallRecord, url: str, outcome: Outcome) -> CallRecord:
+        """The first attempt; a failed one is parked. Gives the record with what became of it."""
+        first_at_ns = time.time_ns()
+        try:
+            await self._callbacks.try_once(invocation, url, outcome)
+        except CallbackFailed as error:
+            log.warning(
+                "callback failed, trying again",
+                call_id=invocation.call_id,
+                function=str(invocation.function),
+                to=url,
+                error=str(error),
+            )
+            parked = ParkedCallback(invocation, url, self._queue, _answer(outcome), outcome.duration_s, 1, first_at_ns)
+            wait_s = self._callbacks.wait_s(1, dice=random.random())  # noqa: S311 - spreads load, hides nothing
+            at = datetime.now(UTC) + timedelta(seconds=wait_s)
+            await self._store(parked_callback.to_publish(parked, at))
+            return replace(record, callback_attempts=1, callback_error=str(error))
+        return replace(record, callback=CallbackStatus.DELIVERED, callback_attempts=1)
+
+    async def _store(self, publication: Publication) -> None:
+        """Publish, however long NATS is away. Raises QueueRefused."""
+        await insist(lambda: self._publisher.confirm(*publication))
+
+    async def _keep(self, running: Running, record: CallRecord, body: bytes) -> None:
+        """Write the record in place of whatever is there, unless the call was cancelled meanwhile."""
+        if running.interim is not None:
+            await running.interim
+        if len(body) > self._max_record_bytes:
+            log.info("result too large to be kept", call_id=record.call_id, bytes=len(body))
+            body = b""
+        await insist(lambda: self._keep_once(running, record, body))
+
+    async def _keep_once(self, running: Running, record: CallRecord, body: bytes) -> None:
+        while True:
+            try:
+                running.sequence = await self._records.put(record, body, running.sequence)
+            except Conflict:
+                stored = await self._records.read(record.call_id)
+                if stored is None:
+                    running.sequence = 0
+                elif isinstance(stored, AgedOut):
+                    running.sequence = stored.sequence
+                elif stored.record.message_id == record.message_id and stored.record.status is CallStatus.CANCELLED:
+                    # Whoever cancelled it was told so: that stands.
+                    return
+                else:
+                    running.sequence = stored.sequence
+            else:
+                return
+
+
+async def insist(step: Callable[[], Awaitable[T]]) -> T:
+    """Try a step until NATS takes it. Raises QueueRefused: trying again would not change that."""
+    while True:
+        try:
+            return await step()
+        except QueueUnavailable:
+            await asyncio.sleep(NATS_AGAIN_S)
+
+
+def _attempt(outcome: Outcome) -> Attempt:
+    return Attempt(outcome.started_at_ns, outcome.duration_s, outcome.status, outcome.failure)
+
+
+def _answer(outcome: Outcome) -> KeptAnswer:
+    return KeptAnswer(outcome.status, outcome.headers, outcome.body)

@@ -1,0 +1,150 @@
+"""The calls that are being run here: how long, which of them have a record, and how one of them is cancelled.
+
+A call that ends within INTERIM_AFTER_S never gets here more than noted and forgotten, which is why a short call costs
+one record. One timer looks at all: those that take longer get the record that they then deserve, `running`, or, while
+their callback is waited for, the one of their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import structlog
+
+from holdfast.invocation import CallId, Invocation
+from holdfast.queue import wire
+from holdfast.queue.connection import Connection
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.records import Records
+from holdfast.queue.wire import Msg
+
+INTERIM_AFTER_S = 1.0
+LOOK_EVERY_S = 0.25
+CANCEL_PREFIX = b"holdfast.cancel."
+CANCELLED = b"cancelled"
+ENDED = b"ended"
+
+log = structlog.get_logger()
+
+
+class Running:
+    """One call in a slot, from its being taken to its settlement."""
+
+    __slots__ = (
+        "body",
+        "cancelled",
+        "ended",
+        "interim",
+        "invocation",
+        "record",
+        "sequence",
+        "since",
+        "task",
+        "written",
+    )
+
+    def __init__(self, invocation: Invocation, record: CallRecord, since: float) -> None:
+        self.invocation = invocation
+        self.record = record
+        """What an interim record says; replaced when the run has ended and its callback is waited for."""
+        self.body = b""
+        self.sequence = 0
+        """Of the record that the next write replaces; 0: there is none."""
+        self.since = since
+        self.task: asyncio.Task[None] | None = None
+        """The slot's task while the function runs: what a cancel ends. None before and after."""
+        self.cancelled = False
+        self.ended = False
+        """Whether the function's run has ended: too late to cancel."""
+        self.written: CallRecord | None = None
+        self.interim: asyncio.Future[None] | None = None
+
+    def was_cancelled(self) -> bool:
+        """Whether somebody cancelled the call while it was here."""
+        return self.cancelled
+
+
+class RunningCalls:
+    """All calls in the slots of one worker."""
+
+    def __init__(self, connection: Connection, records: Records) -> None:
+        self._connection = connection
+        self._records = records
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[str, Running] = {}
+        self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+        self._sid = connection.subscribe(CANCEL_PREFIX + b"*", self._cancel)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def begin(self, invocation: Invocation, queue: str) -> Running:
+        """Note a call. HOT."""
+        record = CallRecord.of(invocation, queue, CallStatus.RUNNING, time.time_ns())
+        running = Running(invocation, record, self._loop.time())
+        self._calls[invocation.message_id] = running
+        return running
+
+    def end(self, running: Running) -> None:
+        """Forget a call."""
+        self._calls.pop(running.invocation.message_id, None)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        self._connection.unsubscribe(self._sid)
+
+    def _look(self) -> None:
+        """Write the records of the calls that take long."""
+        self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+        before = self._loop.time() - INTERIM_AFTER_S
+        for running in self._calls.values():
+            # In the order of their beginning: behind the first young one are only younger ones.
+            if running.since > before:
+                break
+            if running.written is not running.record and running.interim is None:
+                self._write(running)
+
+    def _write(self, running: Running) -> None:
+        interim: asyncio.Future[None] = self._loop.create_future()
+        record = running.record
+        running.interim = interim
+
+        def written(error: Exception | None, sequence: int) -> None:
+            running.interim = None
+            if error is None:
+                running.sequence = sequence
+                running.written = record
+            else:
+                # The record at the end is what counts; it finds out what stands there.
+                log.debug("interim record not written", call_id=record.call_id, error=str(error))
+                running.written = record
+            interim.set_result(None)
+
+        self._records.write(record, running.body, running.sequence, written)
+
+    def _cancel(self, message: Msg) -> None:
+        """Somebody wants a call to be stopped: `holdfast.cancel.<call id>`. Only who runs it answers."""
+        call_id = CallId(message.subject[len(CANCEL_PREFIX) :].decode("ascii", "replace"))
+        answer = b""
+        for running in self._calls.values():
+            if running.invocation.call_id != call_id:
+                continue
+            if running.ended:
+                answer = answer or ENDED
+            else:
+                answer = CANCELLED
+                running.cancelled = True
+                if running.task is not None:
+                    running.task.cancel()
+        if answer and message.reply and self._connection.connected:
+            self._connection.send(wire.pub(message.reply, answer))
+
+
+def cancelled_record(running: Running, at_ns: int) -> CallRecord:
+    """The record of a call that was cancelled here."""
+    return replace(
+        running.record.ended(CallStatus.CANCELLED, at_ns, "cancelled while it was run"), result=running.record.result
+    )

@@ -1,0 +1,208 @@
+"""The slots of a worker: each takes one call after the other and leads it through its steps.
+
+    take -> read -> run -> decide -> end -> settle
+
+Only `_settle` acknowledges. Steps that see a delivery return what is to become of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import structlog
+
+from holdfast import telemetry
+from holdfast.errors import QueueRefused
+from holdfast.invocation import Invocation
+from holdfast.queue.consumer import Consumer, Stopped
+from holdfast.queue.delivery import Delivery
+from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.records import AgedOut, Records
+from holdfast.settings import WorkerSettings
+from holdfast.worker.attempt import Runner
+from holdfast.worker.decision import End, RunAgain, decide
+from holdfast.worker.endings import Endings, insist
+from holdfast.worker.outcome import Outcome, no_answer
+from holdfast.worker.policies import Policies
+from holdfast.worker.running import Running, RunningCalls
+
+log = structlog.get_logger()
+
+
+class Settlement(enum.Enum):
+    """What becomes of a delivery."""
+
+    DONE = "acknowledged: what follows is written elsewhere, or the call has ended"
+    HANDED_BACK = "given back to the queue at once, for another worker"
+    REJECTED = "removed from the queue: it cannot be read, now or ever"
+
+
+class Slots:
+    """Runs the calls of one queue in a fixed number of slots."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        consumer: Consumer,
+        policies: Policies,
+        runner: Runner,
+        endings: Endings,
+        records: Records,
+        running: RunningCalls,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._runner = runner
+        self._endings = endings
+        self._records = records
+        self._running = running
+        self._tasks = tasks
+        self._policies = policies
+        self._metrics = telemetry.WorkerMetrics(settings.queue)
+        self._working: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Open the slots."""
+        for number in range(self._settings.max_inflight):
+            self._own(self._run_slot(), f"slot {number}")
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls, let those under way end within the grace time, hand back the rest."""
+        self._consumer.stop()
+        if self._consumer.inflight:
+            log.info("finishing calls", running=self._consumer.inflight, grace_s=grace_s)
+        if self._working:
+            await asyncio.wait(self._working, timeout=grace_s)
+        for task in self._working:
+            task.cancel()
+
+    def _own(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = self._tasks.create_task(work, name=name)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _run_slot(self) -> None:
+        """Take and run one call after the other until the consumer is stopped."""
+        while True:
+            try:
+                delivery = await self._consumer.next()
+            except Stopped:
+                return
+            settlement = Settlement.HANDED_BACK
+            # What is cancelled, or fails by a mistake of ours, goes back to the queue.
+            try:
+                settlement = await self._process(delivery)
+            except QueueRefused as error:
+                log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
+            finally:
+                self._settle(delivery, settlement)
+                self._consumer.free()
+
+    async def _process(self, delivery: Delivery) -> Settlement:
+        """Lead one call through its steps; gives what is to become of its delivery."""
+        try:
+            invocation = from_delivery(delivery.subject, delivery.headers, delivery.payload)
+        except Undecodable as error:
+            log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
+            return Settlement.REJECTED
+        running = self._running.begin(invocation, self._settings.queue)
+        counters = self._metrics[invocation.function]
+        counters.began()
+        status = 0
+        try:
+            # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
+            if (delivery.doubtful or invocation.attempts) and await self._ended_before(running):
+                return Settlement.DONE
+            outcome = await self._run(running, delivery)
+            if outcome is None:
+                await self._endings.cancelled(running)
+                return Settlement.DONE
+            status = outcome.status
+            await self._finish(running, outcome)
+            return Settlement.DONE
+        finally:
+            self._running.end(running)
+            if status:
+                counters.ended(status)
+            else:
+                counters.handed_back()
+
+    async def _ended_before(self, running: Running) -> bool:
+        """Whether this very call has ended already, as its record says; notes which record it has."""
+        stored = await insist(lambda: self._records.read(running.invocation.call_id))
+        if stored is None:
+            return False
+        running.sequence = stored.sequence
+        if isinstance(stored, AgedOut) or stored.record.message_id != running.invocation.message_id:
+            return False
+        return stored.record.status.is_end
+
+    async def _run(self, running: Running, delivery: Delivery) -> Outcome | None:
+        """Run the function; None when the call was cancelled meanwhile."""
+        invocation = running.invocation
+        if self._settings.write_debug:
+            log.info("call", call_id=invocation.call_id, function=str(invocation.function), message=invocation.request)
+        if running.was_cancelled():
+            return None
+        if delivery.delivered > self._settings.max_deliveries:
+            why = f"given up: {delivery.delivered - 1} workers ended while they ran this call"
+            return no_answer(500, why, 0.0, time.time_ns())
+        task = running.task = asyncio.current_task()
+        try:
+            outcome = await self._runner.run(invocation)
+        except asyncio.CancelledError:
+            # Whose wish was it? A stop of the worker goes on; the end of this one call stays here.
+            if task is None or not running.was_cancelled() or task.uncancel():
+                raise
+            return None
+        finally:
+            running.task = None
+        running.ended = True
+        self._log(invocation, outcome)
+        return outcome
+
+    def _log(self, invocation: Invocation, outcome: Outcome) -> None:
+        if self._settings.print_body:
+            log.info("answer", call_id=invocation.call_id, body=outcome.body)
+        if outcome.failure is not None:
+            log.warning(
+                "call ended without an answer",
+                call_id=invocation.call_id,
+                function=str(invocation.function),
+                status=outcome.status,
+                reason=outcome.failure,
+            )
+
+    async def _finish(self, running: Running, outcome: Outcome) -> None:
+        """Decide, then act."""
+        invocation = running.invocation
+        decision = decide(
+            outcome,
+            len(invocation.attempts),
+            self._policies[invocation.function],
+            now=datetime.now(UTC),
+            dice=random.random(),  # noqa: S311 - spreads load, hides nothing
+        )
+        match decision:
+            case RunAgain():
+                await self._endings.run_again(running, outcome, decision)
+            case End():
+                await self._endings.end(running, outcome, decision)
+
+    @staticmethod
+    def _settle(delivery: Delivery, settlement: Settlement) -> None:
+        """The only place where a delivery is acknowledged, handed back or removed."""
+        match settlement:
+            case Settlement.DONE:
+                delivery.ack()
+            case Settlement.HANDED_BACK:
+                delivery.nak()
+            case Settlement.REJECTED:
+                delivery.term("cannot be read")
