@@ -180,7 +180,7 @@ async def test_a_callback_that_failed_is_delivered_by_whoever_comes_after_a_kill
         while (document := await record(server, call_id))["callback"]["status"] == "pending":
             pass
         assert document["callback"]["status"] == "delivered"
-        assert document["callback"]["attempts"] >= 3
+        assert document["callback"]["attempts"] >= 2
         # The function ran once: every attempt tells of the same run.
         assert len({callback["X-Duration-Seconds"] for callback in callbacks.callbacks}) == 1
         assert len(document["attempts"]) == 1
