@@ -16,7 +16,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -145,10 +144,7 @@ class Calls:
                 # Who runs it writes its record.
                 return word == b"cancelled"
         await queued.remove(self._connection, record.queue, call_id)
-        record = replace(
-            record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run"),
-            result=None,
-        )
+        record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
         await self._records.put(record, b"", replaces)
         return True
 

@@ -86,6 +86,7 @@ class Callbacks:
     def __init__(self, pool: ClientPool, settings: WorkerSettings, policies: Policies) -> None:
         self._pool = pool
         self._policies = policies
+        self._delivered = telemetry.CALLBACKS.labels("delivered")
         self._timeout_s = settings.callback_timeout_s
         self._gateway = settings.gateway
         self._write_debug = settings.write_debug
@@ -106,7 +107,7 @@ class Callbacks:
             raise CallbackFailed(str(error)) from error
         if not 200 <= answer.status < 300:
             raise CallbackFailed(f"the receiver answered {answer.status}", final=answer.status == GONE)
-        telemetry.CALLBACKS.labels("delivered").inc()
+        self._delivered.inc()
 
     def wait_s(self, attempts: int, *, dice: float) -> float:
         """How long to wait after so many failed attempts: doubled each time, spread by up to the first pause."""

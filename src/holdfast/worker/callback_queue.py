@@ -111,7 +111,7 @@ class CallbackQueue:
                 stored = await self._records.read(tried.invocation.call_id)
                 if not isinstance(stored, Stored) or stored.record.message_id != tried.invocation.message_id:
                     return
-                record = replace(stored.record, callback=status, callback_attempts=tried.attempts, callback_error=error)
+                record = stored.record._replace(callback=status, callback_attempts=tried.attempts, callback_error=error)
                 try:
                     await self._records.put(record, stored.body, stored.sequence)
                 except Conflict:

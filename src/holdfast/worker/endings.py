@@ -16,7 +16,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -62,9 +61,8 @@ class Endings:
         invocation = running.invocation
         at = datetime.now(UTC) + timedelta(seconds=again.wait_s)
         attempts = (*invocation.attempts, _attempt(outcome))
-        await self._store(to_publish_later(self._queue, replace(invocation, attempts=attempts), at))
-        record = replace(
-            running.record,
+        await self._store(to_publish_later(self._queue, invocation._replace(attempts=attempts), at))
+        record = running.record._replace(
             status=CallStatus.RETRYING,
             attempts=attempts,
             running_since_ns=None,
@@ -76,22 +74,26 @@ class Endings:
         """The call has ended: tell whoever asked to be told, and write it down."""
         invocation = running.invocation
         at_ns = time.time_ns()
-        attempts = (*invocation.attempts, _attempt(outcome))
-        record = replace(
-            running.record.ended(end.status, at_ns, end.reason),
-            attempts=attempts,
+        failed = end.status is CallStatus.FAILED
+        url = invocation.callback_url
+        if failed and invocation.failure_callback_url is not None:
+            url = invocation.failure_callback_url
+        # From here on a look at the calls that take long writes this instead of `running`.
+        running.body = outcome.body
+        running.record = record = running.record._replace(
+            status=end.status,
+            attempts=(*invocation.attempts, _attempt(outcome)),
+            running_since_ns=None,
+            finished_at_ns=at_ns,
             result=Result(outcome.status, outcome.headers, len(outcome.body)),
+            reason=end.reason,
+            callback_url=url,
+            callback=CallbackStatus.NONE if url is None else CallbackStatus.PENDING,
         )
-        if end.status is CallStatus.FAILED:
+        if failed:
             letter = DeadLetter(invocation, self._queue, at_ns, end.reason or "", _answer(outcome))
             await self._store(dead_letter.to_publish(letter))
-        url = invocation.callback_url
-        if end.status is CallStatus.FAILED and invocation.failure_callback_url is not None:
-            url = invocation.failure_callback_url
         if url is not None:
-            # From here on a look at the calls that take long writes this instead of `running`.
-            running.record = record = replace(record, callback_url=url, callback=CallbackStatus.PENDING)
-            running.body = outcome.body
             record = await self._call_back(invocation, record, url, outcome)
         await self._keep(running, record, outcome.body)
 
@@ -116,8 +118,8 @@ class Endings:
             wait_s = self._callbacks.wait_s(1, dice=random.random())  # noqa: S311 - spreads load, hides nothing
             at = datetime.now(UTC) + timedelta(seconds=wait_s)
             await self._store(parked_callback.to_publish(parked, at))
-            return replace(record, callback_attempts=1, callback_error=str(error))
-        return replace(record, callback=CallbackStatus.DELIVERED, callback_attempts=1)
+            return record._replace(callback_attempts=1, callback_error=str(error))
+        return record._replace(callback=CallbackStatus.DELIVERED, callback_attempts=1)
 
     async def _store(self, publication: Publication) -> None:
         """Publish, however long NATS is away. Raises QueueRefused."""

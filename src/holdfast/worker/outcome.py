@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from holdfast.headers import RawHeaders
 
 _TEXT: RawHeaders = [(b"Content-Type", b"text/plain; charset=utf-8")]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the callback tells."""
 
     status: int

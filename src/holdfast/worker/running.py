@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import structlog
 
@@ -145,6 +144,4 @@ class RunningCalls:
 
 def cancelled_record(running: Running, at_ns: int) -> CallRecord:
     """The record of a call that was cancelled here."""
-    return replace(
-        running.record.ended(CallStatus.CANCELLED, at_ns, "cancelled while it was run"), result=running.record.result
-    )
+    return running.record.ended(CallStatus.CANCELLED, at_ns, "cancelled while it was run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -72,7 +71,7 @@ def test_a_call_is_found_by_its_subject() -> None:
 
 
 def test_each_retry_is_a_message_of_its_own() -> None:
-    once = replace(CALL, attempts=(Attempt(1, 1.0, 500),))
+    once = CALL._replace(attempts=(Attempt(1, 1.0, 500),))
     at = datetime.now(UTC)
     message_ids = {
         wire.header(publication.headers, b"Nats-Msg-Id")
@@ -95,7 +94,7 @@ def test_each_retry_is_a_message_of_its_own() -> None:
     ],
 )
 def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> None:
-    call = replace(CALL, depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0)
+    call = CALL._replace(depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0)
     subject, headers, payload = to_publish("q", call)
     assert change[0] in headers
     with pytest.raises(Undecodable) as caught:
@@ -111,8 +110,7 @@ def test_a_payload_that_is_no_http_message_is_poison() -> None:
 
 @given(invocations, st.sampled_from(CallStatus), st.binary(max_size=100))
 def test_a_record_is_read_as_it_was_written(call: Invocation, status: CallStatus, body: bytes) -> None:
-    record = replace(
-        CallRecord.of(call, "faas-request", status),
+    record = CallRecord.of(call, "faas-request", status)._replace(
         result=Result(200, [(b"X-Latin", b"Gr\xfc\xdfe"), (b"X", b"1"), (b"x", b"2")], len(body)),
         callback=CallbackStatus.DELIVERED,
         callback_attempts=2,
