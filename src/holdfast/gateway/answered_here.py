@@ -15,18 +15,18 @@ from urllib.parse import quote
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from holdfast import telemetry
 from holdfast.errors import AnswerTimedOut, BadRequest, PeerError
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers, counts
 from holdfast.gateway.alerts import Alert, read_alerts, replicas_after
-from holdfast.gateway.measured import Measured
+from holdfast.gateway.measured import route_of
 from holdfast.gateway.upstream import LONGEST_WAIT_S, TIMEOUT_S, Upstream
 from holdfast.headers import SERVED_BY, forwardable
 from holdfast.http1.client import Answer
-from holdfast.http1.relay import CLIENT_LEFT, NOT_ANSWERED
+from holdfast.http1.relay import NOT_ANSWERED
 
 MOST_BODY_BYTES = 1024 * 1024
 # Of a notification.
@@ -54,21 +54,10 @@ class AnsweredHere:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3)."""
-        measured = Measured(scope["method"].encode(), scope["raw_path"])
-        status = CLIENT_LEFT
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            response = await self._answer(self._routes[scope["method"], measured.route], Request(scope, receive))
-            response.headers["X-Served-By"] = answers.SERVED_BY.decode()
-            await response(scope, receive, sending)
-        finally:
-            measured.done(status)
+        route = route_of(scope["raw_path"])
+        response = await self._answer(self._routes[scope["method"], route], Request(scope, receive))
+        response.headers["X-Served-By"] = answers.SERVED_BY.decode()
+        await response(scope, receive, send)
 
     async def _answer(self, route: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
         try:

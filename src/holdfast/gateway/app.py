@@ -17,8 +17,10 @@ from holdfast.gateway.accept import Acceptor
 from holdfast.gateway.answered_here import AnsweredHere
 from holdfast.gateway.calls import METHODS as CALL_METHODS
 from holdfast.gateway.calls import Calls
+from holdfast.gateway.dead_letters import DeadLetterRoutes
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.invoke import Invoker
+from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
@@ -31,8 +33,9 @@ from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import Exchange, serve
-from holdfast.queue import records
+from holdfast.queue import dead_letter, records
 from holdfast.queue.connection import Connection, connect
+from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_streams, stream_config
@@ -125,6 +128,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             nats,
             stream_config(nats, settings.queue),
             records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+            dead_letter.stream_config(replicas=nats.replicas),
         )
         publisher = Publisher(connection, settings.publish_timeout_s)
         pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
@@ -135,9 +139,12 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         guard = Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts)
         here = AnsweredHere(upstream, settings.namespace)
         system_application = await stack.enter_async_context(
-            AsgiApplication(here, max_body_bytes=answered_here.MOST_BODY_BYTES)
+            AsgiApplication(MeasuredApp(here), max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
-        calls = Calls(connection, Records(connection, publisher), functions, settings.namespace)
+        kept = Records(connection, publisher)
+        letters = DeadLetterRoutes(DeadLetters(connection, publisher, kept), settings.namespace)
+        dead_letters = await stack.enter_async_context(AsgiApplication(MeasuredApp(letters.app)))
+        calls = Calls(connection, kept, functions, settings.namespace)
         gateway = Gateway(
             acceptor=Acceptor(
                 queue=settings.queue,
@@ -151,7 +158,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
-            system=System(upstream, guard, here, system_application),
+            system=System(upstream, guard, here, system_application, dead_letters),
             other=await stack.enter_async_context(
                 AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
             ),

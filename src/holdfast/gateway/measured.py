@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import time
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from holdfast import telemetry
+from holdfast.http1.relay import CLIENT_LEFT
 
 _ROUTES = {
     name.encode(): f"/system/{name}"
-    for name in ("functions", "secrets", "logs", "namespaces", "info", "alert", "bundles")
+    for name in ("functions", "secrets", "logs", "namespaces", "info", "alert", "bundles", "dead-letters")
 }
-_ROUTES_WITH_NAME = {name.encode(): f"/system/{name}/{{name}}" for name in ("function", "scale-function", "namespace")}
+_ROUTES_WITH_NAME = {
+    name.encode(): f"/system/{name}/{{name}}" for name in ("function", "scale-function", "namespace", "dead-letters")
+}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 OTHER = "other"
 
@@ -41,3 +46,26 @@ class Measured:
         labels = (self._method, self.route, str(status))
         telemetry.HTTP_REQUESTS.labels(*labels).inc()
         telemetry.HTTP_SECONDS.labels(*labels).observe(time.monotonic() - self._began)
+
+
+class MeasuredApp:
+    """An ASGI application whose requests are counted when their answers are complete."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI 3)."""
+        measured = Measured(scope["method"].encode(), scope["raw_path"])
+        status = CLIENT_LEFT
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            measured.done(status)

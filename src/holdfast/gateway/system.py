@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from holdfast.gateway import answers
 from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.dead_letters import PREFIX as DEAD_LETTERS
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.measured import Measured
 from holdfast.gateway.upstream import Upstream
@@ -23,8 +24,16 @@ PREFIX = b"/system/"
 class System:
     """Sends each request to /system to the one who answers it."""
 
-    def __init__(self, upstream: Upstream, guard: Guard, here: AnsweredHere, application: AsgiApplication) -> None:
-        """`application` serves `here`; whoever made it ends it."""
+    def __init__(
+        self,
+        upstream: Upstream,
+        guard: Guard,
+        here: AnsweredHere,
+        application: AsgiApplication,
+        dead_letters: AsgiApplication,
+    ) -> None:
+        """`application` serves `here`; whoever made the applications ends them."""
+        self._dead_letters = dead_letters
         self._upstream = upstream
         self._guard = guard
         self._here = here
@@ -37,6 +46,8 @@ class System:
         if refusal is not None:
             answers.refuse(exchange, *refusal)
             measured.done(refusal.status)
+        elif target.startswith(DEAD_LETTERS):
+            self._dead_letters.begin(exchange)
         elif self._here.has(exchange.method, measured.route):
             self._application.begin(exchange)
         else:

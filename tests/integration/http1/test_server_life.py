@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -108,13 +109,14 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
 
 async def test_a_client_that_reads_slowly_but_reads_is_kept() -> None:
     app = silent()
-    async with serve(app, limits=SOON) as server, client(server.port, receive_buffer=4096) as c:
+    limits = replace(SOON, write_timeout_s=1.0)
+    async with serve(app, limits=limits) as server, client(server.port, receive_buffer=4096) as c:
         size = 20_000_000
         c.send(GET)
         (await app.next()).respond(200, body=b"x" * size)
         got = 0
-        slowly_until = asyncio.get_running_loop().time() + 1.0
-        # A second in all, while the limit is a fifth of one; the kernel takes nothing from us in that second.
+        slowly_until = asyncio.get_running_loop().time() + 3.0
+        # Three seconds in all, while the limit is one; the kernel takes nothing from us in that time.
         while asyncio.get_running_loop().time() < slowly_until:
             got += len(await c.some())
             await asyncio.sleep(0.02)

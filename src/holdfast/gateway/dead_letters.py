@@ -1,0 +1,198 @@
+"""Dead letters over HTTP: what failed for good, to be looked at, run again or dropped.
+
+    GET    /system/dead-letters[?function=&namespace=&queue=&limit=&after=]
+    GET    /system/dead-letters/<call id>
+    POST   /system/dead-letters/replay    {"id": "…"}, {"function": "…", "queue": "…"} or {"all": true}; "dry_run"
+    POST   /system/dead-letters/drop      the same
+
+Who may ask was decided in system.py. Replaying runs the function as it is deployed now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from holdfast.errors import BadRequest, QueueError
+from holdfast.function import FunctionRef
+from holdfast.http1.message import read_request
+from holdfast.invocation import is_call_id
+from holdfast.queue.dead_letters import DeadLetters, Kept
+from holdfast.queue.topology import stream_of
+
+PREFIX = b"/system/dead-letters"
+DEFAULT_LIMIT = 100
+MOST_LISTED = 1000
+MOST_BODY_SHOWN = 64 * 1024
+# Of a request's or an answer's body in a description; the rest is counted, not shown.
+_SELECTING = frozenset({"id", "function", "namespace", "queue", "all", "dry_run"})
+
+
+class DeadLetterRoutes:
+    """The routes; an ASGI application in `app`."""
+
+    def __init__(self, letters: DeadLetters, namespace: str) -> None:
+        self._letters = letters
+        self._namespace = namespace
+        self.app = Starlette(
+            routes=[
+                Route("/system/dead-letters", self.list_letters, methods=["GET"]),
+                Route("/system/dead-letters/replay", self.replay, methods=["POST"]),
+                Route("/system/dead-letters/drop", self.drop, methods=["POST"]),
+                Route("/system/dead-letters/{call_id}", self.show, methods=["GET"]),
+            ],
+            exception_handlers={BadRequest: _refused, QueueError: _unavailable},
+        )
+
+    async def list_letters(self, request: Request) -> Response:
+        """One page, oldest first; `next` is the `after` of the following page, null on the last."""
+        query = request.query_params
+        limit = _number(query.get("limit", str(DEFAULT_LIMIT)), "limit", MOST_LISTED)
+        after = _number(query.get("after", "0"), "after", 2**62)
+        shown: list[dict[str, Any]] = []
+        following: int | None = None
+        async for kept in self._select(dict(query), after):
+            if len(shown) == limit:
+                following = after
+                break
+            shown.append(_summary(kept))
+            after = kept.sequence
+        return JSONResponse({"dead_letters": shown, "next": following})
+
+    async def show(self, request: Request) -> Response:
+        """All there is to know: the request, the reason, each attempt, the last answer."""
+        call_id: str = request.path_params["call_id"]
+        found = [_description(kept) async for kept in self._select({"id": call_id}, 0)]
+        if not found:
+            raise BadRequest(404, f"there is no dead letter of call {call_id[:128]}.")
+        return JSONResponse(found[-1])
+
+    async def replay(self, request: Request) -> Response:
+        """Run again what is selected; with `dry_run` only say what that is."""
+        return await self._act(request, "replayed")
+
+    async def drop(self, request: Request) -> Response:
+        """Remove for good what is selected; with `dry_run` only say what that is."""
+        return await self._act(request, "dropped")
+
+    async def _act(self, request: Request, verb: str) -> Response:
+        wanted = await _selection(request)
+        done: list[dict[str, Any]] = []
+        # Selected before the first is touched: a call that fails again at once must not be met a second time.
+        selected = [kept async for kept in self._select(wanted, 0)]
+        if "id" in wanted and not selected:
+            raise BadRequest(404, f"there is no dead letter of call {str(wanted['id'])[:128]}.")
+        for kept in selected:
+            if not wanted.get("dry_run"):
+                await (self._letters.replay(kept) if verb == "replayed" else self._letters.drop(kept))
+            done.append(_summary(kept))
+        return JSONResponse({verb: done, "dry_run": bool(wanted.get("dry_run"))})
+
+    def _select(self, wanted: dict[str, Any], after: int) -> AsyncIterator[Kept]:
+        """The dead letters that a query or a body selects. Raises BadRequest."""
+        call_id, queue, name = (str(wanted.get(key) or "") for key in ("id", "queue", "function"))
+        if call_id and not is_call_id(call_id.encode()):
+            raise BadRequest(400, f"{call_id[:100]!r} is not a call id.")
+        if queue:
+            try:
+                stream_of(queue)
+            except QueueError as error:
+                raise BadRequest(400, f"{error}.") from error
+        function = None
+        if name:
+            namespace = str(wanted.get("namespace") or "")
+            function = FunctionRef(name, namespace) if namespace else FunctionRef.parse(name, self._namespace)
+            if not is_call_id(function.name.replace(".", "_").encode()) or not is_call_id(function.namespace.encode()):
+                raise BadRequest(400, f"{name[:100]!r} is not the name of a function.")
+        return self._letters.each(queue=queue or "*", function=function, call_id=call_id or "*", after=after)
+
+
+async def _selection(request: Request) -> dict[str, Any]:
+    """What a body selects: one, those of a function or queue, or expressly all. Raises BadRequest."""
+    try:
+        wanted = json.loads(await request.body())
+    except ValueError as error:
+        raise BadRequest(400, f"the body is not JSON: {error}.") from error
+    if not isinstance(wanted, dict) or not set(wanted) <= _SELECTING:
+        raise BadRequest(400, f"expected a JSON object with some of {', '.join(sorted(_SELECTING))}.")
+    if not (wanted.get("id") or wanted.get("function") or wanted.get("queue") or wanted.get("all") is True):
+        raise BadRequest(400, 'say which: "id", "function", "queue", or "all": true.')
+    return wanted
+
+
+def _summary(kept: Kept) -> dict[str, Any]:
+    letter = kept.letter
+    invocation = letter.invocation
+    return {
+        "id": invocation.call_id,
+        "function": invocation.function.name,
+        "namespace": invocation.function.namespace,
+        "queue": letter.queue,
+        "accepted_at": _time(invocation.accepted_at_ns),
+        "died_at": _time(letter.died_at_ns),
+        "reason": letter.reason,
+        "runs": len(invocation.attempts) + 1,
+        "status": None if letter.answer is None else letter.answer.status,
+    }
+
+
+def _description(kept: Kept) -> dict[str, Any]:
+    letter = kept.letter
+    request = read_request(letter.invocation.request)
+    answer = letter.answer
+    return {
+        **_summary(kept),
+        "attempts": [
+            {"started_at": _time(attempt.started_at_ns), "status": attempt.status, "error": attempt.error}
+            for attempt in letter.invocation.attempts
+        ],
+        "callback_url": letter.invocation.callback_url,
+        "request": {
+            "method": request.method.decode("latin-1"),
+            "target": request.target.decode("latin-1"),
+            **_message(request.headers, request.body),
+        },
+        "answer": None if answer is None else {"status": answer.status, **_message(answer.headers, answer.body)},
+    }
+
+
+# Credentials of the caller are kept for the replay, and shown to nobody.
+_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
+
+
+def _message(headers: list[tuple[bytes, bytes]], body: bytes) -> dict[str, Any]:
+    return {
+        "headers": [
+            [name.decode("latin-1"), "(hidden)" if name.lower() in _SECRET else value.decode("latin-1")]
+            for name, value in headers
+        ],
+        "body": body[:MOST_BODY_SHOWN].decode("utf-8", "replace"),
+        "bytes": len(body),
+    }
+
+
+def _number(text: str, name: str, most: int) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= most:
+        raise BadRequest(400, f"{name} cannot be used: expected a whole number up to {most}, not {text[:40]!r}.")
+    return int(text)
+
+
+def _time(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadRequest)  # noqa: S101 - it is registered for these
+    return PlainTextResponse(f"{error}\n", status_code=error.status)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    text = f"dead letters cannot be reached now: {error}\n"
+    return PlainTextResponse(text, status_code=503, headers={"Retry-After": "1"})

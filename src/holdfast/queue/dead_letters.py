@@ -1,0 +1,89 @@
+"""The stream of dead letters: listing, reading, replaying and dropping them.
+
+What a dead letter is and how it is written is dead_letter.py's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.function import FunctionRef
+from holdfast.invocation import CallId, new_call_id
+from holdfast.queue import wire
+from holdfast.queue.connection import Connection
+from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadLetter, from_message
+from holdfast.queue.message import to_publish
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.records import AgedOut, Conflict, Records, Stored
+from holdfast.queue.waiting import TIMEOUT_S, ask
+
+
+class Kept(NamedTuple):
+    """A dead letter and its sequence in the stream."""
+
+    letter: DeadLetter
+    sequence: int
+
+
+class DeadLetters:
+    """All dead letters, over one connection."""
+
+    def __init__(self, connection: Connection, publisher: Publisher, records: Records) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._records = records
+
+    async def each(
+        self, *, queue: str = "*", function: FunctionRef | None = None, call_id: str = "*", after: int = 0
+    ) -> AsyncIterator[Kept]:
+        """The dead letters that match, oldest first, from the sequence behind `after` on. Raises QueueError."""
+        name, namespace = ("*", "*") if function is None else (function.name.replace(".", "_"), function.namespace)
+        pattern = f"{SUBJECT_PREFIX}{queue}.{namespace}.{name}.{call_id}.*"
+        while True:
+            message = await self._connection.request(
+                f"$JS.API.DIRECT.GET.{STREAM}".encode(),
+                json.dumps({"seq": after + 1, "next_by_subj": pattern}).encode(),
+                TIMEOUT_S,
+            )
+            status = wire.status(message.headers)
+            if status == 404:
+                return
+            if status:
+                raise QueueUnavailable(f"dead letters cannot be read: {wire.status_text(message.headers)}")
+            after = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+            subject = wire.header(message.headers, b"Nats-Subject") or b""
+            yield Kept(from_message(subject, message.headers, message.payload), after)
+
+    async def replay(self, kept: Kept) -> None:
+        """Put the call into its queue again, as one that was never run, and drop the dead letter.
+
+        The call keeps its id. A crash between the two steps leaves both: the call may then be replayed again.
+        """
+        letter = kept.letter
+        # Another message, or JetStream would take it for the one it has seen.
+        again = letter.invocation._replace(message_id=str(new_call_id()), attempts=())
+        await self._note(CallRecord.of(again, letter.queue, CallStatus.WAITING))
+        await self._publisher.confirm(*to_publish(letter.queue, again))
+        await self.drop(kept)
+
+    async def drop(self, kept: Kept) -> None:
+        """Remove a dead letter for good."""
+        try:
+            await ask(self._connection, f"STREAM.MSG.DELETE.{STREAM}", seq=kept.sequence, no_erase=True)
+        except QueueRefused as error:
+            if error.code != 404:  # somebody else was faster
+                raise
+
+    async def _note(self, record: CallRecord) -> None:
+        """The call waits again: its old record would say that it failed."""
+        while True:
+            stored: Stored | AgedOut | None = await self._records.read(CallId(record.call_id))
+            try:
+                await self._records.put(record, b"", 0 if stored is None else stored.sequence)
+            except Conflict:
+                continue
+            return
