@@ -11,30 +11,31 @@ gateway's share.
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
-from urllib.parse import urlsplit
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from holdfast import telemetry
 from holdfast.directory import Directory, ProviderUnavailable
-from holdfast.errors import BadRequest, QueueRefused
+from holdfast.errors import BadRequest, QueueError, QueueRefused
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers
+from holdfast.gateway.call_options import NAMES as OPTION_NAMES
+from holdfast.gateway.call_options import CallOptions, check_callback_url
+from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.route import Route
 from holdfast.headers import NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, is_call_id, new_call_id
-from holdfast.queue.message import to_publish
+from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 
 QUEUE_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
-MOST_CALLBACK_URL_BYTES = 8192
 
 # Read, not copied: they are checked, kept or extended below. The rest of the names are dropped on every hop.
 _OURS = frozenset({b"x-call-id", b"x-callback-url", b"x-start-time", b"x-forwarded-for", b"x-forwarded-host"})
-_TOUCHED = NOT_FORWARDED | _OURS
+_TOUCHED = NOT_FORWARDED | _OURS | OPTION_NAMES
 
 log = structlog.get_logger()
 
@@ -42,11 +43,22 @@ log = structlog.get_logger()
 class Accepting:
     """One call between its head and its 202."""
 
-    __slots__ = ("_acceptor", "_call_id", "_callback_url", "_exchange", "_head", "_message_id", "_ref", "_start_ns")
+    __slots__ = (
+        "_acceptor",
+        "_call_id",
+        "_callback_url",
+        "_exchange",
+        "_head",
+        "_message_id",
+        "_options",
+        "_ref",
+        "_start_ns",
+    )
 
     def __init__(self, acceptor: Acceptor, ref: FunctionRef) -> None:
         self._acceptor = acceptor
         self._ref = ref
+        self._options: CallOptions | None = None
 
     def read_head(self, exchange: Exchange, target: bytes) -> None:
         """Check the head and write the one that the function will see. Raises BadRequest."""
@@ -54,6 +66,7 @@ class Accepting:
         callback_url: bytes = b""
         host: bytes = b""
         forwarded_for: bytes = b""
+        asked: dict[bytes, bytes] = {}
         lines = [b"POST ", target, b" HTTP/1.1\r\n"]
         named = named_by_connection(exchange.headers)
         not_copied = _TOUCHED | named if named else _TOUCHED
@@ -70,6 +83,9 @@ class Accepting:
                 lines += (name, b": ", value, b"\r\n")
             elif lower == b"x-forwarded-for":
                 forwarded_for = value + b", "
+            elif lower in OPTION_NAMES:
+                asked[lower] = value
+                lines += (name, b": ", value, b"\r\n")
         if call_id and not is_call_id(call_id):
             raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
         self._callback_url = check_callback_url(callback_url) if callback_url else None
@@ -77,6 +93,12 @@ class Accepting:
         # A caller's own id may come twice, as when a callback starts the next function of a chain: only the message id
         # makes one accepted call different from another.
         self._call_id = CallId(call_id.decode("ascii")) if call_id else CallId(self._message_id)
+        if asked:
+            self._options = CallOptions.read(asked)
+            keyed = self._options.call_id(self._ref)
+            if keyed is not None and call_id:
+                raise BadRequest(400, "Idempotency-Key gives the call its id: leave X-Call-Id out.")
+            self._call_id = keyed or self._call_id
         self._start_ns = answers.now_ns()
         lines.append(
             b"X-Call-Id: %b\r\nX-Start-Time: %d\r\nX-Forwarded-For: %b%b\r\nX-Forwarded-Host: %b\r\n"
@@ -88,10 +110,33 @@ class Accepting:
         """Hand the call to the queue; the answer is written when it is stored."""
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
         invocation = Invocation(self._call_id, self._message_id, self._ref, self._start_ns, self._callback_url, request)
-        subject, headers, payload = to_publish(self._acceptor.queue, invocation)
-
         self._exchange = exchange
-        self._acceptor.publisher.publish(subject, headers, payload, self.confirmed)
+        if self._options is not None:
+            self._store_as_asked(self._options.apply(invocation), self._options)
+            return
+        self._acceptor.publisher.publish(*to_publish(self._acceptor.queue, invocation), self.confirmed)
+
+    def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
+        """Not hot: a call with options of its own."""
+        acceptor = self._acceptor
+        at = datetime.now(UTC) + timedelta(seconds=options.delay_s) if options.delay_s else None
+        if options.idempotency_key is not None:
+            acceptor.tasks.create_task(self._store_once(invocation, at), name=f"store {invocation.call_id} once")
+        elif at is not None:
+            acceptor.publisher.publish(*to_publish_later(acceptor.queue, invocation, at), self.confirmed)
+        else:
+            acceptor.publisher.publish(*to_publish(acceptor.queue, invocation), self.confirmed)
+
+    async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
+        try:
+            self._start_ns = await self._acceptor.idempotency.store(invocation, at)
+        except BadRequest as error:
+            telemetry.REFUSED.labels(str(error.status)).inc()
+            answers.refuse(self._exchange, error.status, str(error))
+        except QueueError as error:
+            self.confirmed(error, 0, False)
+        else:
+            self.confirmed(None, 0, False)
 
     def confirmed(self, error: Exception | None, _sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
         """JetStream has stored the call, or not: answer."""
@@ -116,15 +161,17 @@ class Acceptor:
         publisher: Publisher,
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
+        idempotency: Idempotency,
         max_body_bytes: int,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.queue = queue
         self.publisher = publisher
         self.metrics = metrics
+        self.idempotency = idempotency
+        self.tasks = tasks
         self._functions = functions
         self._max_body_bytes = max_body_bytes
-        self._tasks = tasks
 
     def accept(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
         """Begin to accept; answers at once or later."""
@@ -138,7 +185,7 @@ class Acceptor:
         elif self._functions.known(ref) is not None:
             self._read(exchange, ref, route)
         else:
-            self._tasks.create_task(self._read_when_found(exchange, ref, route), name=f"find {ref}")
+            self.tasks.create_task(self._read_when_found(exchange, ref, route), name=f"find {ref}")
 
     def _read(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
         accepting = Accepting(self, ref)
@@ -168,29 +215,6 @@ class Acceptor:
             answers.refuse(exchange, 404, answers.unknown_function(str(ref)))
         else:
             self._read(exchange, ref, route)
-
-
-@lru_cache(maxsize=1024)
-def check_callback_url(value: bytes) -> str:
-    """The callback URL as text. Raises BadRequest unless it is absolute http(s) or a path to a function here."""
-    rule = "expected an absolute URL such as https://example.com/done, or /function/<name> or /async-function/<name>"
-    try:
-        text = value.decode("ascii")
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise BadRequest(400, f"X-Callback-Url cannot be used: {error}; {rule}.") from error
-    if len(value) > MOST_CALLBACK_URL_BYTES:
-        raise BadRequest(400, f"X-Callback-Url is longer than {MOST_CALLBACK_URL_BYTES} bytes.")
-    if any(character <= " " or character == "\x7f" for character in text):
-        raise BadRequest(400, f"X-Callback-Url contains a space or control character; {rule}.")
-    if text.startswith(("/function/", "/async-function/")):
-        return text
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise BadRequest(400, f"X-Callback-Url {text[:200]!r} cannot be used: {rule}.")
-    if parts.username is not None or parts.password is not None:
-        raise BadRequest(400, "X-Callback-Url must not contain a user or password.")
-    return text
 
 
 def _why_not_stored(error: Exception) -> tuple[int, str, int]:

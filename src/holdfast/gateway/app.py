@@ -19,6 +19,7 @@ from holdfast.gateway.calls import METHODS as CALL_METHODS
 from holdfast.gateway.calls import Calls
 from holdfast.gateway.dead_letters import DeadLetterRoutes
 from holdfast.gateway.guard import Guard
+from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
@@ -151,6 +152,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 publisher=publisher,
                 functions=functions,
                 metrics=metrics,
+                idempotency=Idempotency(connection, publisher, kept, settings.queue),
                 max_body_bytes=settings.max_body_bytes,
                 tasks=tasks,
             ),

@@ -87,7 +87,10 @@ class Runner:
         if entry.prefix:
             method, _, rest = request.partition(b" ")
             request = b"%b %b%b" % (method, entry.prefix, rest)
-        return await self._pool.fetch(origin, request, timeout_s=self._timeout_s, max_body_bytes=self._max_result_bytes)
+        limit_s = self._timeout_s
+        if invocation.timeout_s is not None:
+            limit_s = min(limit_s, invocation.timeout_s)
+        return await self._pool.fetch(origin, request, timeout_s=limit_s, max_body_bytes=self._max_result_bytes)
 
     async def _find_replica(self, invocation: Invocation, until: float) -> tuple[Entry, Origin] | Outcome:
         ref = invocation.function

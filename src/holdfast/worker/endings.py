@@ -82,7 +82,9 @@ class Endings:
         running.body = outcome.body
         running.record = record = running.record._replace(
             status=end.status,
-            attempts=(*invocation.attempts, _attempt(outcome)),
+            attempts=invocation.attempts
+            if end.status is CallStatus.EXPIRED
+            else (*invocation.attempts, _attempt(outcome)),
             running_since_ns=None,
             finished_at_ns=at_ns,
             result=Result(outcome.status, outcome.headers, len(outcome.body)),

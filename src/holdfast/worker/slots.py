@@ -22,6 +22,7 @@ from holdfast.invocation import Invocation
 from holdfast.queue.consumer import Consumer, Stopped
 from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.record import CallStatus
 from holdfast.queue.records import AgedOut, Records
 from holdfast.settings import WorkerSettings
 from holdfast.worker.attempt import Runner
@@ -30,6 +31,8 @@ from holdfast.worker.endings import Endings, insist
 from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
 from holdfast.worker.running import Running, RunningCalls
+
+EXPIRED = "not started within the time that its caller gave it"
 
 log = structlog.get_logger()
 
@@ -120,6 +123,9 @@ class Slots:
             # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
             if (delivery.doubtful or invocation.attempts) and await self._ended_before(running):
                 return Settlement.DONE
+            if invocation.expires_at_ns is not None and time.time_ns() > invocation.expires_at_ns:
+                await self._endings.end(running, _expired(), End(CallStatus.EXPIRED, EXPIRED))
+                return Settlement.DONE
             outcome = await self._run(running, delivery)
             if outcome is None:
                 await self._endings.cancelled(running)
@@ -206,3 +212,8 @@ class Slots:
                 delivery.nak()
             case Settlement.REJECTED:
                 delivery.term("cannot be read")
+
+
+def _expired() -> Outcome:
+    """What stands for the answer of a call that was not run any more."""
+    return no_answer(504, EXPIRED, 0.0, time.time_ns())

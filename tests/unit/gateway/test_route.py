@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.errors import BadRequest
-from holdfast.gateway.accept import check_callback_url
+from holdfast.gateway.call_options import check_callback_url
 from holdfast.gateway.route import Names, origin_form, read_route
 
 

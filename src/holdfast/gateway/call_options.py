@@ -1,0 +1,125 @@
+"""What a caller may ask of one asynchronous call besides running it: read from its headers. No I/O.
+
+    X-Callback-Url            where the result goes
+    X-Failure-Callback-Url    where a failure goes instead
+    X-Delay                   not run before this long has passed
+    X-Expires-After           not run any more when it has not started by then
+    X-Timeout                 longest duration of one run, within the worker's own limit
+    Idempotency-Key           the same key and request again: the same call, run once
+
+The last is the header of draft-ietf-httpapi-idempotency-key-header; the first is OpenFaaS's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from holdfast.duration import parse_duration
+from holdfast.errors import BadRequest
+from holdfast.function import FunctionRef
+from holdfast.invocation import CallId, Invocation
+
+MOST_URL_BYTES = 8192
+MOST_KEY_BYTES = 255
+LONGEST_DELAY_S = 365 * 24 * 3600.0
+NAMES = frozenset({b"x-failure-callback-url", b"x-delay", b"x-expires-after", b"x-timeout", b"idempotency-key"})
+"""Lower-case names of the headers that few calls have; they are copied to the function as well."""
+
+_IDEMPOTENT = uuid.UUID("b6f9a1d2-6f0e-4c8e-9a54-3f1d6a1c7e11")
+# The namespace of version 5 UUIDs made from keys: any fixed value, so that every gateway makes the same id of a key.
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What one call asks for."""
+
+    failure_callback_url: str | None = None
+    delay_s: float = 0.0
+    expires_after_s: float | None = None
+    timeout_s: float | None = None
+    idempotency_key: str | None = None
+
+    @classmethod
+    def read(cls, found: Mapping[bytes, bytes]) -> CallOptions:
+        """Read the headers, by their lower-case names. Raises BadRequest for one that cannot be used."""
+        failure_url = found.get(b"x-failure-callback-url")
+        delay = found.get(b"x-delay")
+        expires_after = found.get(b"x-expires-after")
+        timeout = found.get(b"x-timeout")
+        key = found.get(b"idempotency-key")
+        return cls(
+            None if failure_url is None else check_callback_url(failure_url, "X-Failure-Callback-Url"),
+            0.0 if delay is None else _duration("X-Delay", delay),
+            None if expires_after is None else _duration("X-Expires-After", expires_after),
+            None if timeout is None else _duration("X-Timeout", timeout),
+            None if key is None else _key(key),
+        )
+
+    def call_id(self, ref: FunctionRef) -> CallId | None:
+        """The id that the key stands for; None without one. It cannot be guessed by who does not know the key."""
+        if self.idempotency_key is None:
+            return None
+        return CallId(str(uuid.uuid5(_IDEMPOTENT, f"{ref}/{self.idempotency_key}")))
+
+    def apply(self, invocation: Invocation) -> Invocation:
+        """The call with what was asked for."""
+        expires_at_ns = None
+        if self.expires_after_s is not None:
+            expires_at_ns = invocation.accepted_at_ns + int((self.delay_s + self.expires_after_s) * 1e9)
+        changed = invocation._replace(
+            failure_callback_url=self.failure_callback_url, timeout_s=self.timeout_s, expires_at_ns=expires_at_ns
+        )
+        if self.idempotency_key is None:
+            return changed
+        return changed._replace(message_id=f"{invocation.call_id}-{fingerprint(invocation.request)}")
+
+
+def fingerprint(request: bytes) -> str:
+    """What requests share that are the same to a caller: target and body, not the headers of one sending."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    digest = hashlib.sha256(head.partition(b"\r\n")[0] + b"\n" + body)
+    return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=1024)
+def check_callback_url(value: bytes, header: str = "X-Callback-Url") -> str:
+    """The URL as text. Raises BadRequest unless it is absolute http(s) or a path to a function here."""
+    rule = "expected an absolute URL such as https://example.com/done, or /function/<name> or /async-function/<name>"
+    try:
+        text = value.decode("ascii")
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadRequest(400, f"{header} cannot be used: {error}; {rule}.") from error
+    if len(value) > MOST_URL_BYTES:
+        raise BadRequest(400, f"{header} is longer than {MOST_URL_BYTES} bytes.")
+    if any(character <= " " or character == "\x7f" for character in text):
+        raise BadRequest(400, f"{header} contains a space or control character; {rule}.")
+    if text.startswith(("/function/", "/async-function/")):
+        return text
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise BadRequest(400, f"{header} {text[:200]!r} cannot be used: {rule}.")
+    if parts.username is not None or parts.password is not None:
+        raise BadRequest(400, f"{header} must not contain a user or password.")
+    return text
+
+
+def _duration(header: str, value: bytes) -> float:
+    try:
+        seconds = parse_duration(value.decode("latin-1"))
+    except ValueError as error:
+        raise BadRequest(400, f"{header} cannot be used: {error}.") from error
+    if not 0 < seconds <= LONGEST_DELAY_S:
+        raise BadRequest(400, f"{header} cannot be used: expected a duration above zero and up to a year.")
+    return seconds
+
+
+def _key(value: bytes) -> str:
+    if not 0 < len(value) <= MOST_KEY_BYTES or any(not 0x21 <= byte <= 0x7E for byte in value):
+        raise BadRequest(400, f"Idempotency-Key cannot be used: expected 1 to {MOST_KEY_BYTES} visible characters.")
+    return value.decode("ascii")

@@ -1,0 +1,59 @@
+"""Store a call once, however often it is sent: `Idempotency-Key`.
+
+The key gives the call's id, the request its message id. A record `waiting` is written first, in place of none: of any
+number that come at once, at any number of gateways, one writes it. The others find it and know the first call again, or
+find another request under the key and say so. Publishing the call itself twice is harmless, its message id is the same,
+so whoever finds a record whose call is not in its queue publishes it: the first may have died in between.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from holdfast.errors import BadRequest
+from holdfast.invocation import Invocation
+from holdfast.queue import waiting
+from holdfast.queue.connection import Connection
+from holdfast.queue.message import to_publish, to_publish_later
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.records import AgedOut, Conflict, Records
+
+
+class Idempotency:
+    """Stores calls that carry a key."""
+
+    def __init__(self, connection: Connection, publisher: Publisher, records: Records, queue: str) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._records = records
+        self._queue = queue
+
+    async def store(self, invocation: Invocation, at: datetime | None) -> int:
+        """Store the call, to be run from `at` on; gives when it was first accepted, in Unix nanoseconds.
+
+        Raises BadRequest (422) when the key stands for another request, QueueError when it cannot be stored.
+        """
+        record = CallRecord.of(invocation, self._queue, CallStatus.WAITING)
+        replaces = 0
+        while True:
+            try:
+                await self._records.put(record, b"", replaces)
+            except Conflict:
+                stored = await self._records.read(invocation.call_id)
+                if stored is None or isinstance(stored, AgedOut):
+                    replaces = 0 if stored is None else stored.sequence
+                    continue
+                if stored.record.message_id != invocation.message_id:
+                    raise BadRequest(
+                        422, "Idempotency-Key was used for another request: a key stands for one body and target."
+                    ) from None
+                found = stored.record
+                if found.status is not CallStatus.WAITING or await waiting.find(self._connection, found.call_id):
+                    return found.accepted_at_ns
+                invocation = invocation._replace(accepted_at_ns=found.accepted_at_ns)
+            publication = (
+                to_publish(self._queue, invocation) if at is None else to_publish_later(self._queue, invocation, at)
+            )
+            await self._publisher.confirm(*publication)
+            return invocation.accepted_at_ns

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from holdfast.errors import BadRequest
+from holdfast.function import FunctionRef
+from holdfast.gateway.call_options import CallOptions, fingerprint
+from holdfast.invocation import CallId, Invocation, is_call_id
+
+FUNCTION = FunctionRef("charge")
+CALL = Invocation(CallId("c"), "m", FUNCTION, 1_000_000_000, None, b"POST /a HTTP/1.1\r\nX: 1\r\n\r\nbody")
+
+
+def test_what_was_asked_for_is_in_the_call() -> None:
+    options = CallOptions.read(
+        {
+            b"x-failure-callback-url": b"http://127.0.0.1:1/failed",
+            b"x-delay": b"30s",
+            b"x-expires-after": b"10m",
+            b"x-timeout": b"5",
+        }
+    )
+    assert options.delay_s == 30
+    call = options.apply(CALL)
+    assert call.failure_callback_url == "http://127.0.0.1:1/failed"
+    assert call.timeout_s == 5
+    # The time to start in begins when it may start.
+    assert call.expires_at_ns == 1_000_000_000 + 630 * 10**9
+    assert call.message_id == "m"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (b"x-delay", b"soon"),
+        (b"x-delay", b"0"),
+        (b"x-delay", b"-1s"),
+        (b"x-delay", b"999999999999"),
+        (b"x-expires-after", b""),
+        (b"x-timeout", b"\xff"),
+        (b"x-failure-callback-url", b"example.com"),
+        (b"idempotency-key", b""),
+        (b"idempotency-key", b"a b"),
+        (b"idempotency-key", b"a" * 256),
+        (b"idempotency-key", b"\xc3\xa9"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(header: bytes, value: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        CallOptions.read({header: value})
+    assert caught.value.status == 400
+    assert header.decode() in str(caught.value).lower()
+
+
+def test_a_key_gives_one_id_for_a_function_and_another_for_another() -> None:
+    options = CallOptions.read({b"idempotency-key": b"order-4711"})
+    call_id = options.call_id(FUNCTION)
+    assert call_id is not None
+    assert is_call_id(call_id.encode())
+    assert call_id == CallOptions.read({b"idempotency-key": b"order-4711"}).call_id(FUNCTION)
+    assert call_id != options.call_id(FunctionRef("refund"))
+    assert call_id != CallOptions.read({b"idempotency-key": b"order-4712"}).call_id(FUNCTION)
+
+
+def test_target_and_body_make_a_request_the_same_and_headers_do_not() -> None:
+    assert fingerprint(CALL.request) == fingerprint(b"POST /a HTTP/1.1\r\nX: 2\r\n\r\nbody")
+    assert fingerprint(CALL.request) != fingerprint(b"POST /a HTTP/1.1\r\nX: 1\r\n\r\nother")
+    assert fingerprint(CALL.request) != fingerprint(b"POST /b HTTP/1.1\r\nX: 1\r\n\r\nbody")
