@@ -18,7 +18,7 @@ connection or a restart of the server; then
 
     in flight here     it is the same call: the new reply subject is noted, nothing starts
     settled here       it is acknowledged again, nothing starts
-    neither            it starts
+    neither            it is handed out, and said to be `doubtful`: another worker may have had it
 
 The consumer is `ready` while pulls and settlements may be sent. It is not when the connection is lost, when the pull's
 subject has nobody behind it (the consumer or its stream is gone, or JetStream is starting), or when heartbeats fail to
@@ -43,7 +43,7 @@ from holdfast.errors import QueueError, QueueRefused
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.delivery import Delivery, Memory, is_delivery, read_receipt
-from holdfast.queue.topology import DURABLE, stream_made
+from holdfast.queue.topology import DURABLE, StreamState, stream_state
 from holdfast.queue.wire import Msg
 
 __all__ = ["Consumer", "Delivery", "Stopped", "consume"]
@@ -53,6 +53,7 @@ HEARTBEAT_S = 5.0  # how often the server shows that a pull stands; at most half
 SILENCES = 3  # heartbeats that fail to come before a pull counts as lost
 BATCH_S = 0.001  # frees of one moment become one pull: a pull costs the server as much as a message
 REMEMBERED = 100_000  # settled messages that are known again: far more than can be under way at once
+FORGOTTEN = 100_000  # deliveries that a killed server may have forgotten: it writes down many times a second
 RESENT = 4096  # acknowledgements repeated after a lost connection: what a server may not have stored yet
 FIRST_PAUSE_S = 0.05  # between tries to make stream and consumer; doubles
 LONGEST_PAUSE_S = 2.0
@@ -122,7 +123,7 @@ class Consumer:
         self._repeat_recent = False
         self._ready = False
         self._stopped = False
-        self._doubtful_to = 0  # sequence of the last message that was there when the connection came back
+        self._doubtful_to = 0  # up to this sequence the server may have forgotten that it delivered a message
         self._stream_made = ""  # when the stream was created: tells it from one of the same name
         self._asking: asyncio.TimerHandle | None = None
         self._resuming: asyncio.Task[None] | None = None
@@ -366,14 +367,13 @@ class Consumer:
 
     async def _get_ready(self, *, gone: bool) -> None:
         """Make sure of stream and consumer, then send what had to wait and ask anew."""
-        made = None
-        last_sequence = 0
-        while made is None:
+        state: StreamState | None = None
+        while state is None:
             try:
                 if gone:
                     await self._pause()
                     await self._ensure()
-                made, last_sequence = await stream_made(self._connection, self._stream)
+                state = await stream_state(self._connection, self._stream)
             except QueueError as error:
                 gone = gone or (isinstance(error, QueueRefused) and error.code == 404)
                 _log.warning("queue_not_ready", stream=self._stream, error=str(error))
@@ -381,12 +381,12 @@ class Consumer:
                     await self._pause()
         if not self._connection.connected:
             return  # `back` begins again
-        if self._stream_made:
-            # A server that was killed may have lost the latest acknowledgements, of other workers too.
-            self._doubtful_to = last_sequence
-        if made != self._stream_made:
+        # A server that was killed may have forgotten the latest deliveries and their acknowledgements, of this worker
+        # or of one before it. They follow what it remembers.
+        self._doubtful_to = min(state.last_sequence, state.delivered_to + FORGOTTEN)
+        if state.made != self._stream_made:
             # Another stream: what is in flight, and what had to be sent, has no message in it.
-            self._stream_made = made
+            self._stream_made = state.made
             self._recent.clear()
             for delivery in (*self._inflight.values(), *(delivery for delivery, _ in self._unsent)):
                 delivery.reply = b""

@@ -49,8 +49,8 @@ class Delivery:
         self, message: Msg, receipt: Receipt, settle: Callable[[Delivery, bytes], None], *, doubtful: bool = False
     ) -> None:
         self.doubtful = doubtful
-        """Somebody may have had it before, and may have acknowledged it: it was delivered already, or the server came
-        back since it was stored and may have forgotten that. Whoever keeps records looks there first."""
+        """Somebody may have had it before, and may have acknowledged it: it was delivered already, or it was stored
+        before the consumer got ready, and a server that was killed may have forgotten. Records tell then."""
         self._settle = settle
         self.subject = message.subject
         self.headers = message.headers

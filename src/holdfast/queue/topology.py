@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import nats
 import nats.errors
@@ -129,20 +130,43 @@ async def ensure_stream_and_consumer(settings: NatsSettings, stream: StreamConfi
             await jetstream.add_consumer(name, replace(found, ack_wait=consumer.ack_wait))
 
 
-async def stream_made(connection: Connection, stream: str) -> tuple[str, int]:
-    """When a stream was created, which tells it from another of the same name, and its last sequence.
+class StreamState(NamedTuple):
+    """What a consumer has to know of its stream when it begins or comes back."""
 
-    Over the connection that uses the stream, because this is asked after every reconnect. Raises QueueRefused (404)
-    when there is none, QueueUnavailable when nobody can say.
+    made: str
+    """When the stream was created, which tells it from another of the same name."""
+    last_sequence: int
+    """Of the newest message."""
+    delivered_to: int
+    """Sequence of the newest message that the server remembers to have delivered; 0: none ever."""
+
+
+async def stream_state(connection: Connection, stream: str) -> StreamState:
+    """Look at a stream and its consumer, over the connection that uses them: it is asked after every reconnect.
+
+    Raises QueueRefused (404) when one of them is not there, QueueUnavailable when nobody can say.
     """
-    answer = await connection.request(f"$JS.API.STREAM.INFO.{stream}".encode(), b"", MANAGE_TIMEOUT_S)
+    about = await _ask(connection, f"STREAM.INFO.{stream}")
+    consumer = await _ask(connection, f"CONSUMER.INFO.{stream}.{DURABLE}")
     try:
-        fields = json.loads(answer.payload)
-        if (error := fields.get("error")) is not None:
+        return StreamState(
+            str(about["created"]), int(about["state"]["last_seq"]), int(consumer["delivered"]["stream_seq"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise QueueUnavailable(f"JetStream's answers about {stream} cannot be read: {error!r}") from error
+
+
+async def _ask(connection: Connection, subject: str) -> dict[str, Any]:
+    """Ask JetStream's API. Raises QueueRefused and QueueUnavailable."""
+    answer = await connection.request(f"$JS.API.{subject}".encode(), b"", MANAGE_TIMEOUT_S)
+    try:
+        fields: dict[str, Any] = json.loads(answer.payload)
+        error = fields.get("error")
+        if error is not None:
             raise QueueRefused(int(error["code"]), int(error.get("err_code", 0)), str(error.get("description", "")))
-        return str(fields["created"]), int(fields["state"]["last_seq"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from error
+    return fields
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:

@@ -117,3 +117,34 @@ async def test_two_workers_through_three_kills_run_everything_and_no_acknowledge
     assert again == []
     async with connect(queue.server.settings(), name="after") as connection:
         await Queue(queue.server, connection).until_left(0)
+
+
+async def test_when_server_and_worker_died_together_what_may_have_ended_is_said_to_be_doubtful(queue: Queue) -> None:
+    await queue.put(*[b"%d" % number for number in range(300)])
+    ended: set[bytes] = set()
+    async with consuming(queue, 100) as consumer:
+        for _ in range(100):
+            delivery = await within(5, consumer.next())
+            ended.add(delivery.payload)
+            delivery.ack()
+        queue.server.kill()
+    await queue.server.start()
+    async with connect(queue.server.settings(), name="after") as connection, consuming(queue, 100) as consumer:
+        left = await Queue(queue.server, connection).left()
+        for _ in range(left):
+            delivery = await within(10, consumer.next())
+            assert delivery.doubtful or delivery.payload not in ended
+            delivery.ack()
+            consumer.free()
+        await Queue(queue.server, connection).until_left(0)
+
+
+async def test_a_message_that_came_after_the_worker_is_not_doubtful(queue: Queue) -> None:
+    await queue.put(b"before")
+    async with consuming(queue, 1) as consumer:
+        (await within(5, consumer.next())).ack()
+    async with consuming(queue, 1) as consumer:
+        while not consumer.ready:
+            await queue.connection.flush()
+        await queue.put(b"after")
+        assert not (await within(5, consumer.next())).doubtful
