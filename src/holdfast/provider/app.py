@@ -22,14 +22,18 @@ import holdfast
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import BasicAuth, read_credentials
 from holdfast.duration import parse_duration
+from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
 from holdfast.health import healthz
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.server import serve
 from holdfast.provider import LISTEN_FD
+from holdfast.provider.admin import MOST_BODY_BYTES, Admin, NotThereError
 from holdfast.provider.deployments import status
 from holdfast.provider.logs import LogLine, Selection
 from holdfast.provider.replicas import Function, Functions, functions
+from holdfast.provider.secrets import Secrets
+from holdfast.provider.state import State
 from holdfast.provider.usage import usage
 from holdfast.settings import LogSettings, ProviderSettings
 from holdfast.stack import read_stack
@@ -55,7 +59,6 @@ class Api:
             Route("/system/functions", self.list_functions, methods=["GET"]),
             Route("/system/function/{name}", self.describe, methods=["GET"]),
             Route("/system/logs", self.logs, methods=["GET"]),
-            Route("/system/namespaces", self.list_namespaces, methods=["GET"]),
             Route("/system/info", self.info, methods=["GET"]),
         ]
 
@@ -73,6 +76,7 @@ class Api:
         function = self._function(request.path_params["name"], request)
         wait = request.query_params.get("wait", "")
         if wait:
+            self._functions.wake(function)
             try:
                 wait_s = min(parse_duration(wait), LONGEST_WAIT_S)
             except ValueError as error:
@@ -94,10 +98,6 @@ class Api:
         lines = [_ndjson(function, line) for line in function.logs.kept(selection)]
         return Response("".join(lines), media_type="application/x-ndjson")
 
-    async def list_namespaces(self, _request: Request) -> Response:
-        """`GET /system/namespaces`."""
-        return JSONResponse(self._functions.namespaces())
-
     async def info(self, _request: Request) -> Response:
         """`GET /system/info`."""
         version = {"release": holdfast.__version__, "sha": ""}
@@ -117,7 +117,7 @@ def _shown(function: Function) -> dict[str, Any]:
     return status(
         function.deployment,
         created_at=function.created_at,
-        replicas=len(function.replicas),
+        replicas=function.wanted,
         endpoints=function.endpoints,
     )
 
@@ -155,6 +155,10 @@ def _ndjson(function: Function, line: LogLine) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
+async def _refuse_deployment(_request: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"{error}\n", status_code=404 if isinstance(error, NotThereError) else 400)
+
+
 async def _refuse(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
     return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=error.headers)
@@ -179,19 +183,30 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     stack = read_stack(path, namespace=settings.namespace)
     for warning in stack.warnings:
         log.warning("stack not wholly understood", warning=warning)
-    async with functions(settings, os.environ) as running:
+    data = settings.data_folder
+    state, secrets = State.load(data), Secrets(data)
+    async with functions(settings, os.environ, secrets) as running:
+        admin = Admin(
+            running,
+            state,
+            secrets,
+            namespace=settings.namespace,
+            folder=data,
+            samples={sample.image: sample for sample in read_stack(SAMPLES).deployments},
+        )
+        admin.restore()
         for deployment in stack.deployments:
-            if deployment.secrets:
-                log.warning(
-                    "the local runtime has no secrets", function=str(deployment.ref), secrets=deployment.secrets
-                )
             running.deploy(deployment)
         app: Any = Starlette(
-            routes=Api(running, settings.namespace).routes, exception_handlers={HTTPException: _refuse}
+            routes=[*Api(running, settings.namespace).routes, *admin.routes],
+            exception_handlers={HTTPException: _refuse, DeploymentError: _refuse_deployment},
         )
         if credentials is not None:
             app = BasicAuth(app, credentials)
-        async with AsgiApplication(app) as application, serve(application, sockets=[listening]) as server:
+        async with (
+            AsgiApplication(app, max_body_bytes=MOST_BODY_BYTES) as application,
+            serve(application, sockets=[listening]) as server,
+        ):
             log.info("provider ready", url=sockets.url_of(listening), stack=str(path), functions=len(stack.deployments))
             await stop.wait()
             await server.drain(DRAIN_S)

@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast.duration import format_duration
 from holdfast.errors import DeploymentError, SettingError
+from holdfast.provider.secrets import SECRETS_VARIABLE
 from holdfast.settings import LogSettings, WatchdogSettings
 from holdfast.stack import Deployment, Resources
 
@@ -57,8 +58,18 @@ class Launch:
     cwd: Path
 
 
-def launch(deployment: Deployment, instance: str, own_environ: Mapping[str, str], *, grace_period_s: float) -> Launch:
-    """Decide how a replica of a deployment is started. Raises DeploymentError for what cannot run on this machine."""
+def launch(
+    deployment: Deployment,
+    instance: str,
+    own_environ: Mapping[str, str],
+    *,
+    grace_period_s: float,
+    secrets: Path | None = None,
+) -> Launch:
+    """Decide how a replica of a deployment is started; `secrets` is the folder of those it was given.
+
+    Raises DeploymentError for what cannot run on this machine.
+    """
     function = deployment.ref.name
     process = deployment.process or deployment.environment.get("fprocess", "")
     style = HANDLER_STYLES.get(deployment.language)
@@ -83,6 +94,8 @@ def launch(deployment: Deployment, instance: str, own_environ: Mapping[str, str]
         "OPENFAAS_NAMESPACE": deployment.ref.namespace,
         "HOSTNAME": instance,
     }
+    if secrets is not None:
+        environ[SECRETS_VARIABLE] = str(secrets)
     if style is not None:
         environ |= {"handler": str(_handler_folder(deployment)), "handler_style": style}
     else:

@@ -8,7 +8,6 @@ Which functions run is decided in deployments.py.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -19,16 +18,20 @@ from typing import NoReturn
 import structlog
 
 from holdfast import sockets
-from holdfast.errors import DeploymentError
+from holdfast.directory import FRESH_S
 from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
 from holdfast.provider.deployments import Launch, launch
+from holdfast.provider.documents import MOST_REPLICAS
 from holdfast.provider.logs import FunctionLogs
+from holdfast.provider.secrets import Secrets
 from holdfast.settings import ProviderSettings, WatchdogSettings
 from holdfast.stack import Deployment
 
 # Beyond the watchdog's own grace period, so that it ends by itself.
 GRACE_MARGIN_S = 2.0
+# How much longer than a directory's answer is fresh a replica goes on that nobody is told of any more.
+LEAVING_MARGIN_S = 0.5
 
 log = structlog.get_logger()
 
@@ -42,6 +45,8 @@ class Replica:
         self.instance = instance
         self.pid: int | None = None
         self.ready: bool = False
+        self.leaving: bool = False
+        """Whether it is about to be ended: nobody is told of it any more."""
         self._launch = launched
         self._logs = logs
         self._on_change = on_change
@@ -115,17 +120,23 @@ class Replica:
 class Function:
     """A deployed function: its replicas, its output, and whoever waits for a replica to be ready."""
 
-    def __init__(self, deployment: Deployment, log_lines: int) -> None:
+    def __init__(self, deployment: Deployment, log_lines: int, created_at: datetime | None = None) -> None:
         self.deployment = deployment
-        self.created_at = datetime.now(UTC)
+        self.created_at = created_at or datetime.now(UTC)
         self.logs = FunctionLogs(log_lines)
+        self.wanted = 0
+        """How many replicas there should be."""
         self.replicas: list[Replica] = []
+        """Of the deployment as it is now."""
+        self.outgoing: list[Replica] = []
+        """Of the deployment before; they serve until all new ones are ready."""
         self._changed = asyncio.Event()
 
     @property
     def endpoints(self) -> list[str]:
-        """The URLs of the ready replicas."""
-        return [replica.endpoint for replica in self.replicas if replica.ready]
+        """The URLs of the ready replicas, without those that are about to go."""
+        serving = (*self.replicas, *self.outgoing)
+        return [replica.endpoint for replica in serving if replica.ready and not replica.leaving]
 
     def changed(self) -> None:
         """A replica has become ready or stopped being so."""
@@ -142,17 +153,29 @@ class Function:
             pass
         return bool(self.endpoints)
 
+    async def wait_all_ready(self) -> None:
+        """Wait until every replica of the present deployment is ready."""
+        while not all(replica.ready for replica in self.replicas):
+            await self._changed.wait()
+
 
 class Functions:
-    """All deployed functions. Made by `functions`, which ends them on leaving."""
+    """All deployed functions. Made by `functions`, which ends them on leaving.
 
-    def __init__(self, settings: ProviderSettings, environ: Mapping[str, str], tasks: asyncio.TaskGroup) -> None:
+    A replica that is to go first leaves `endpoints`; it is ended when no gateway and no worker can know it any more,
+    and then finishes what it has begun. So neither a new version nor fewer replicas cost a call.
+    """
+
+    def __init__(
+        self, settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets, tasks: asyncio.TaskGroup
+    ) -> None:
         self._settings = settings
         self._environ = environ
+        self._secrets = secrets_
         self._tasks = tasks
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[Replica, asyncio.Task[None]] = {}
         self._by_ref: dict[FunctionRef, Function] = {}
-        self._numbers = itertools.count(1)
+        self._rollouts: dict[FunctionRef, asyncio.Task[None]] = {}
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._by_ref.values())
@@ -161,40 +184,132 @@ class Functions:
         """The function of that name, None when it is not deployed."""
         return self._by_ref.get(ref)
 
-    def namespaces(self) -> list[str]:
-        """The namespaces with functions, and the default one."""
-        return sorted({self._settings.namespace, *(ref.namespace for ref in self._by_ref)})
+    def deploy(
+        self, deployment: Deployment, *, replicas: int | None = None, created_at: datetime | None = None
+    ) -> Function:
+        """Start a function, or replace what runs under its name once the new version is ready. Returns at once.
 
-    def deploy(self, deployment: Deployment) -> Function:
-        """Start a function. Returns at once; its replica becomes ready later. Raises DeploymentError."""
-        if deployment.ref in self._by_ref:
-            raise DeploymentError(deployment.ref.name, f"is deployed already in {deployment.ref.namespace}")
-        function = Function(deployment, self._settings.log_lines)
-        self._add_replica(function)
-        self._by_ref[deployment.ref] = function
+        `replicas` is their number; None: as many as there are, for a new one the label's minimum. Raises
+        DeploymentError, and then nothing has changed.
+        """
+        ref = deployment.ref
+        self._secrets.check(ref.namespace, ref.name, deployment.secrets)
+        launch(deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
+        function = self._by_ref.get(ref)
+        if function is None:
+            function = self._by_ref[ref] = Function(deployment, self._settings.log_lines, created_at)
+            function.wanted = least_replicas(deployment) if replicas is None else replicas
+            self._fill(function)
+            return function
+        function.deployment = deployment
+        function.wanted = function.wanted if replicas is None else replicas
+        # Of a version that never became ready nothing is kept; of one that serves, all, until the new one does.
+        never_ready = [replica for replica in function.replicas if not replica.ready]
+        function.outgoing += [replica for replica in function.replicas if replica.ready]
+        function.replicas = []
+        for replica in never_ready:
+            self._end(replica)
+        self._fill(function)
+        self._begin_rollout(function)
         return function
 
-    def _add_replica(self, function: Function) -> None:
-        grace_s = self._settings.grace_period_s
-        instance = f"{function.deployment.ref.name}-{secrets.token_hex(3)}"
-        launched = launch(function.deployment, instance, self._environ, grace_period_s=grace_s)
-        replica = Replica(instance, launched, function.logs, function.changed, grace_s=grace_s)
-        function.replicas.append(replica)
-        task = self._tasks.create_task(replica.run(), name=instance)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def scale(self, function: Function, replicas: int) -> None:
+        """Have so many replicas. Returns at once."""
+        function.wanted = replicas
+        for replica in function.replicas[replicas:]:
+            self._retire(function, replica)
+        del function.replicas[replicas:]
+        self._fill(function)
+        function.changed()
+
+    def wake(self, function: Function) -> None:
+        """A call waits for a function: one that was scaled to zero gets a replica, however many calls wait."""
+        if function.wanted == 0:
+            log.info("scaling from zero", function=str(function.deployment.ref))
+            self.scale(function, 1)
+
+    def remove(self, ref: FunctionRef) -> bool:
+        """Forget a function and end its replicas; whether there was one."""
+        function = self._by_ref.pop(ref, None)
+        if function is None:
+            return False
+        rollout = self._rollouts.pop(ref, None)
+        if rollout is not None:
+            rollout.cancel()
+        function.wanted = 0
+        for replica in (*function.replicas, *function.outgoing):
+            self._retire(function, replica)
+        return True
 
     def end(self) -> None:
         """Ask every replica to end."""
-        for task in self._running:
+        for task in (*self._rollouts.values(), *self._running.values()):
+            task.cancel()
+
+    def _fill(self, function: Function) -> None:
+        """Start the replicas that are missing."""
+        deployment = function.deployment
+        ref = deployment.ref
+        grace_s = self._settings.grace_period_s
+        while len(function.replicas) < function.wanted:
+            given = self._secrets.give(ref.namespace, ref.name, deployment.secrets)
+            instance = f"{ref.name}-{secrets.token_hex(3)}"
+            launched = launch(deployment, instance, self._environ, grace_period_s=grace_s, secrets=given)
+            replica = Replica(instance, launched, function.logs, function.changed, grace_s=grace_s)
+            function.replicas.append(replica)
+            self._running[replica] = self._tasks.create_task(self._run(replica), name=instance)
+
+    async def _run(self, replica: Replica) -> None:
+        try:
+            await replica.run()
+        finally:
+            del self._running[replica]
+
+    def _begin_rollout(self, function: Function) -> None:
+        ref = function.deployment.ref
+        before = self._rollouts.pop(ref, None)
+        if before is not None:
+            before.cancel()
+        self._rollouts[ref] = self._tasks.create_task(self._roll_out(function), name=f"roll out {ref}")
+
+    async def _roll_out(self, function: Function) -> None:
+        """Let the version before go once the new one is ready; until then, if need be for ever, it serves."""
+        await function.wait_all_ready()
+        log.info("new version ready", function=str(function.deployment.ref), replicas=len(function.replicas))
+        for replica in function.outgoing:
+            self._retire(function, replica)
+
+    def _retire(self, function: Function, replica: Replica) -> None:
+        if not replica.leaving:
+            replica.leaving = True
+            function.changed()
+            self._tasks.create_task(self._end_later(function, replica), name=f"end {replica.instance}")
+
+    async def _end_later(self, function: Function, replica: Replica) -> None:
+        await asyncio.sleep(FRESH_S + LEAVING_MARGIN_S)
+        self._end(replica)
+        if replica in function.outgoing:
+            function.outgoing.remove(replica)
+
+    def _end(self, replica: Replica) -> None:
+        task = self._running.get(replica)
+        if task is not None:
             task.cancel()
 
 
+def least_replicas(deployment: Deployment) -> int:
+    """The label com.openfaas.scale.min; 1 when it is absent or cannot be used."""
+    text = deployment.labels.get("com.openfaas.scale.min", "1")
+    return min(int(text), MOST_REPLICAS) if text.isascii() and text.isdecimal() and int(text) > 0 else 1
+
+
 @asynccontextmanager
-async def functions(settings: ProviderSettings, environ: Mapping[str, str]) -> AsyncIterator[Functions]:
+async def functions(
+    settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets
+) -> AsyncIterator[Functions]:
     """Nothing deployed yet. Leaving ends all replicas, side by side, and waits for their end."""
     async with asyncio.TaskGroup() as tasks:
-        running = Functions(settings, environ, tasks)
+        running = Functions(settings, environ, secrets_, tasks)
         try:
             yield running
         finally:

@@ -131,7 +131,7 @@ async def test_info_tells_name_and_version(tmp_path: Path) -> None:
         assert found["arch"]
         assert (await running.get("/healthz")).text == "OK\n"
         assert (await running.get("/system/nothing")).status_code == 404
-        assert (await running.client.post("/system/functions")).status_code == 405
+        assert (await running.client.patch("/system/functions")).status_code == 405
 
 
 async def test_the_api_can_need_a_password(tmp_path: Path) -> None:
