@@ -117,7 +117,8 @@ class Directory:
         provider was away all that time.
         """
         entry = self._known.get(ref)
-        if entry is not None and entry.origins:
+        # What is stale may name replicas that went together with the one that was just found gone.
+        if entry is not None and entry.origins and entry.fresh_until >= self._loop.time():
             return entry
         deadline = self._loop.time() + wait_s
         while True:
