@@ -6,6 +6,7 @@ may be called by any number of gateways and workers at once, and again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,10 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import nats
 import nats.errors
 import nats.js.errors
 import structlog
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -191,13 +192,23 @@ async def _manage(settings: NatsSettings) -> AsyncIterator[JetStreamContext]:
     async def remember(error: Exception) -> None:
         seen.append(str(error) or type(error).__name__)
 
+    client = Client()
     try:
-        client = await nats.connect(
-            settings.servers(), name="holdfast-topology", allow_reconnect=False, error_cb=remember, connect_timeout=5
-        )
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        raise QueueUnavailable(f"no NATS server could be reached: {seen or error}") from error
-    try:
+        try:
+            async with asyncio.timeout(MANAGE_TIMEOUT_S):
+                await client.connect(
+                    settings.servers(),
+                    name="holdfast-topology",
+                    error_cb=remember,
+                    connect_timeout=2,
+                    # Its own defaults try every server for minutes. Whoever calls has an idea of when to try again.
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                )
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            said = "; ".join(dict.fromkeys(seen)) or str(error) or type(error).__name__
+            raise QueueUnavailable(f"no NATS server could be reached: {said}") from error
         _check_version(client.connected_server_version)
         yield client.jetstream(timeout=MANAGE_TIMEOUT_S)
     except nats.js.errors.APIError as error:

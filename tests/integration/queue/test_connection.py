@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from holdfast.queue import wire
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.wire import Msg
 from holdfast.settings import NatsSettings
-from tests.support.nats import NatsServer, free_port, nats_server, within
+from tests.support.nats import PASSWORD, USER, NatsServer, free_port, nats_server, within
 
 
 class Fate:
@@ -263,3 +264,35 @@ async def test_a_context_left_while_the_server_is_away_ends_in_time(server: Nats
         server.kill()
         await within(5, fate.lost.wait())
     await within(1, conn.ended)
+
+
+CERTIFICATE = Path(__file__).parents[1] / "http1" / "localhost.pem"
+
+
+async def test_a_server_that_asks_for_tls_is_spoken_to_encrypted_and_only_when_its_certificate_is_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with nats_server(started=False) as server:
+        with server.config.open("a") as config:
+            config.write(f'tls {{ cert_file: "{CERTIFICATE}", key_file: "{CERTIFICATE}" }}\n')
+        await server.start()
+        url = f"nats://{USER}:{PASSWORD}@localhost:{server.port}"
+        for scheme in ("nats", "tls"):
+            settings = NatsSettings.from_environment({"nats_url": url.replace("nats", scheme, 1)})
+            monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+            with pytest.raises(QueueUnavailable, match=r"CERTIFICATE_VERIFY_FAILED"):
+                async with connected(settings, patience_s=0.05):
+                    pass
+            monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+            async with connected(settings) as (conn, _):
+                seen: asyncio.Queue[Msg] = asyncio.Queue()
+                conn.subscribe(b"a", seen.put_nowait)
+                conn.send(wire.pub(b"a", b"x" * 1_000_000))
+                assert len((await within(5, seen.get())).payload) == 1_000_000
+
+
+async def test_a_server_without_tls_is_refused_when_tls_was_asked_for(server: NatsServer) -> None:
+    settings = NatsSettings.from_environment({"nats_url": f"tls://{USER}:{PASSWORD}@localhost:{server.port}"})
+    with pytest.raises(QueueUnavailable):
+        async with connected(settings, patience_s=0.05):
+            pass

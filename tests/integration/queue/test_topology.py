@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.queue.connection import connect
+from holdfast.queue.topology import ensure_consumer, ensure_queue, stream_state
+from holdfast.settings import NatsSettings
+from tests.support.nats import NatsServer, free_port
+from tests.support.queues import Queue
+
+
+async def test_any_number_at_once_may_make_a_queue(server: NatsServer) -> None:
+    settings = server.settings()
+    await asyncio.gather(*(ensure_consumer(settings, "work", 10) for _ in range(5)), ensure_queue(settings, "work"))
+    async with connect(settings, name="test") as connection:
+        state = await stream_state(connection, "OF_work")
+        assert (state.last_sequence, state.delivered_to) == (0, 0)
+        again = await stream_state(connection, "OF_work")
+        await ensure_queue(settings, "work")
+        assert again.made == state.made
+
+
+async def test_another_ack_wait_changes_the_consumer_and_keeps_its_place(server: NatsServer) -> None:
+    await ensure_consumer(server.settings(), "work", 10)
+    async with connect(server.settings(), name="test") as connection:
+        queue = Queue(server, connection)
+        await queue.put(b"x")
+        before = await queue.consumer()
+        await ensure_consumer(server.settings(), "work", 2.5)
+        after = await queue.consumer()
+    assert before["config"]["ack_wait"] == 10_000_000_000
+    assert after["config"]["ack_wait"] == 2_500_000_000
+    assert {**after["config"], "ack_wait": 0} == {**before["config"], "ack_wait": 0}
+    assert after["created"] == before["created"]
+    assert after["num_pending"] == 1
+
+
+async def test_the_first_of_three_servers_may_be_dead(server: NatsServer) -> None:
+    dead = [f"nats://127.0.0.1:{free_port()}" for _ in range(2)]
+    settings = NatsSettings.from_environment({"nats_url": ",".join([dead[0], server.url, dead[1]])})
+    await ensure_consumer(settings, "work", 10)
+
+
+async def test_without_any_server_it_is_said_that_none_was_reached() -> None:
+    settings = NatsSettings.from_environment({"nats_url": f"nats://u:topsecret@127.0.0.1:{free_port()}"})
+    with pytest.raises(QueueUnavailable) as failure:
+        await ensure_queue(settings, "work")
+    assert "topsecret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a*", "a>", "a/b", "x" * 65, "ü"])
+async def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
+    with pytest.raises(QueueError, match="a queue cannot be named"):
+        await ensure_queue(NatsSettings.from_environment({}), name)
+
+
+async def test_a_stream_that_takes_the_same_subjects_already_is_an_error_that_is_told(server: NatsServer) -> None:
+    async with connect(server.settings(), name="test") as connection:
+        body = json.dumps({"name": "OTHER", "subjects": ["work.call.>"], "num_replicas": 1}).encode()
+        await connection.request(b"$JS.API.STREAM.CREATE.OTHER", body, 5)
+        with pytest.raises(QueueRefused, match="overlap"):
+            await ensure_queue(server.settings(), "work")
+
+
+async def test_a_stream_or_consumer_that_is_not_there_is_told_apart_from_silence(server: NatsServer) -> None:
+    async with connect(server.settings(), name="test") as connection:
+        with pytest.raises(QueueRefused) as refused:
+            await stream_state(connection, "OF_work")
+        assert refused.value.code == 404
+        await ensure_queue(server.settings(), "work")
+        with pytest.raises(QueueRefused) as refused:
+            await stream_state(connection, "OF_work")
+        assert refused.value.code == 404
+        server.kill()
+        with pytest.raises(QueueUnavailable):
+            await stream_state(connection, "OF_work")
