@@ -54,14 +54,15 @@ def _names(name: str, help: str) -> Any:  # noqa: A002
     return _setting(name, parse, "names separated by commas", "", help)
 
 
-def _duration(name: str, default: str, help: str) -> Any:  # noqa: A002
+def _duration(name: str, default: str, help: str, *, zero: bool = False) -> Any:  # noqa: A002
     def parse(text: str) -> float:
         seconds = parse_duration(text)
-        if seconds == 0:
+        if seconds == 0 and not zero:
             raise ValueError(text)
         return seconds
 
-    return _setting(name, parse, "a duration above zero such as 60s or 1m30s", default, help)
+    expected = "a duration such as 0s or 1m30s" if zero else "a duration above zero such as 60s or 1m30s"
+    return _setting(name, parse, expected, default, help)
 
 
 def _integer(name: str, default: str, help: str, *, least: int = 0, most: int = 2**53) -> Any:  # noqa: A002
@@ -317,7 +318,9 @@ class WorkerSettings(Settings):
     retry_http_codes: frozenset[int] = _codes(
         "retry_http_codes", "408,429,500,502,503,504", "HTTP statuses after which a call is run again."
     )
-    initial_retry_wait_s: float = _duration("initial_retry_wait", "10s", "Pause before a call's second run.")
+    initial_retry_wait_s: float = _duration(
+        "initial_retry_wait", "10s", "Pause before a call's second run; 0s: no pauses.", zero=True
+    )
     max_retry_wait_s: float = _duration("max_retry_wait", "120s", "Longest pause between two runs of a call.")
     backoff: str = _choice(
         "backoff",
