@@ -8,6 +8,7 @@
     │   └── QueueRefused         JetStream answered with an error
     ├── PeerError            an HTTP peer (function, callback receiver, provider) gave no usable answer
     │   ├── ConnectFailed        no connection could be made: the request was not sent
+    │   │   └── AddressRefused       the peer is where nothing may be sent
     │   ├── ConnectionLost       the connection ended early: the request may have been carried out
     │   ├── AnswerTimedOut       no complete answer in time
     │   ├── AnswerTooLarge       the answer is larger than the limit
@@ -75,6 +76,14 @@ class PeerError(HoldfastError):
 
 class ConnectFailed(PeerError):
     """No connection could be made, so the request was certainly not carried out."""
+
+
+class AddressRefused(ConnectFailed):
+    """The peer is where nothing may be sent: no connection was tried, and trying again would not change that."""
+
+    def __init__(self, origin: str, reason: str) -> None:
+        super().__init__(origin, f"{origin} may not be called: {reason}")
+        self.reason = reason
 
 
 class ConnectionLost(PeerError):

@@ -51,6 +51,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -88,6 +89,7 @@ class ClientPool:
         idle_timeout_s: float = 30.0,
         max_header_bytes: int = 131_072,
         tls: ssl.SSLContext | None = None,
+        addresses: Callable[[Origin], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         """Settings of the pool.
 
@@ -99,12 +101,16 @@ class ClientPool:
                 own server closes, so that the client is the one who does.
             max_header_bytes: The largest head of an answer, interim answers and trailers included.
             tls: For https origins; None: ssl.create_default_context(), made when first needed.
+            addresses: Chooses the addresses that a new connection may be made to, tried in turn; the origin's host
+                stays the name in `Host`, SNI and the certificate. May raise PeerError or OSError. None: the system's
+                resolver, any address.
         """
         self.max_header_bytes = max_header_bytes
         self._max_idle_per_origin = max_idle_per_origin
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._tls = tls
+        self._addresses = addresses
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._connections: set[ClientConnection] = set()
         self._connecting: dict[asyncio.Task[None], Flight] = {}
@@ -216,12 +222,9 @@ class ClientPool:
         limit = min(self._connect_timeout_s, max(remaining, 0.0))
         try:
             async with asyncio.timeout(limit):
-                _, connection = await self._loop.create_connection(
-                    lambda: ClientConnection(self, origin),
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls_context() if origin.tls else None,
-                )
+                connection = await self._connection_to(origin)
+        except PeerError as error:
+            flight.fail(error)
         except TimeoutError:
             flight.fail(ConnectFailed(str(origin), f"no connection to {origin} could be made within {limit:.3g} s"))
         except (OSError, ValueError, UnicodeError) as error:
@@ -237,6 +240,30 @@ class ClientPool:
                 if flight.deadline < self._next_sweep:
                     self._sweep_at(flight.deadline)
                 connection.carry(flight, reused=False)
+
+    async def _connection_to(self, origin: Origin) -> ClientConnection:
+        """Connect to the origin's host, or to the first of its chosen addresses that can be reached."""
+        context = self._tls_context() if origin.tls else None
+        if self._addresses is None:
+            _, connection = await self._loop.create_connection(
+                lambda: ClientConnection(self, origin), origin.host, origin.port, ssl=context
+            )
+            return connection
+        failed = OSError(f"{origin.host} has no address")
+        for address in await self._addresses(origin):
+            try:
+                _, connection = await self._loop.create_connection(
+                    lambda: ClientConnection(self, origin),
+                    address,
+                    origin.port,
+                    ssl=context,
+                    server_hostname=origin.host.rstrip(".") if origin.tls else None,
+                )
+            except OSError as error:
+                failed = error
+            else:
+                return connection
+        raise failed
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -1,0 +1,244 @@
+"""Where a callback may go: to public addresses, and to what the operator lists.
+
+A callback URL comes from whoever may call, and the worker stands where its network can be reached. So the gateway looks
+at the host when a call is accepted (`refusal`: addresses in every spelling, names that mean this machine) and the
+worker at each address that the name then has (`addresses`). The worker connects to an address that was looked at, not
+to the name again: a name that changes between look and use gains nothing.
+
+Sending is left to the client pool, what a refusal means for a call to gateway and worker. Functions of the gateway,
+given as a path, do not come here: they are allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from holdfast.errors import AddressRefused, SettingError
+from holdfast.http1.origin import Origin
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host and port -> the addresses of the host, best first. Raises OSError when there are none."""
+
+LOOPBACK = "127.0.0.0/8,::1"
+"""The list that lets receivers on this machine be called back."""
+
+# IANA's registries of special-purpose addresses, RFC 6890 and after. Written out, because what the ipaddress module
+# calls global differs between Python's patch releases. The first that matches names the kind.
+_SPECIAL_V4: tuple[tuple[str, str], ...] = (
+    ("0.0.0.0/32", "unspecified"),
+    ("0.0.0.0/8", "reserved"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "shared"),  # carrier-grade NAT; some clouds keep their metadata in it
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),  # 169.254.169.254: metadata of most clouds
+    ("168.63.129.16/32", "metadata"),  # Azure's host, behind an address that looks public
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),  # 192.0.0.192: metadata of Oracle's cloud
+    ("192.0.2.0/24", "documentation"),
+    ("192.88.99.0/24", "reserved"),  # relays of 6to4
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "reserved"),  # benchmarks
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),  # broadcast among them
+)
+# IPv6 the other way round: what is not global unicast is not public, and of that these are not either.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_V6: tuple[tuple[str, str], ...] = (
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "private"),
+    ("fc00::/7", "private"),  # metadata of AWS and Google Cloud among them
+    ("ff00::/8", "multicast"),
+    ("2001::/23", "reserved"),  # protocol assignments; Teredo, which has an IPv4 address within, among them
+    ("2001:db8::/32", "documentation"),
+    ("3fff::/20", "documentation"),
+)
+_SPECIAL: dict[int, list[tuple[IPNetwork, str]]] = {
+    4: [(ipaddress.IPv4Network(network), kind) for network, kind in _SPECIAL_V4],
+    6: [(ipaddress.IPv6Network(network), kind) for network, kind in _SPECIAL_V6],
+}
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+# RFC 1123, with the underscore that names in private networks have.
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+)
+_ENTRY = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_EXPECTED = (
+    "hosts, host:port, *.suffix, addresses or networks, separated by commas, such as "
+    "hooks.internal:8080,*.example.com,10.1.0.0/16"
+)
+
+
+def kind_of(address: IPAddress) -> str | None:
+    """What an address is if it is not a public one: loopback, private, link-local …; None: it is public."""
+    if isinstance(address, ipaddress.IPv6Address):
+        within = _embedded(address)
+        if within is not None:
+            return kind_of(within)
+    for network, kind in _SPECIAL[address.version]:
+        if address in network:
+            return kind
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return "reserved"
+    return None
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, NAT64 or 6to4."""
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 0xFFFF):
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
+
+
+def read_address(host: str) -> IPAddress | None:
+    """The address that a host is written as, in any spelling that a resolver would take for one; None: it is a name.
+
+    IPv4 as inet_aton reads it: 127.1, 0x7f000001, 0177.0.0.1 and 2130706433 are all 127.0.0.1. A dot at the end, which
+    marks a name as complete, is no part of it.
+    """
+    host = host.rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+class _Allowed(NamedTuple):
+    """One entry of the allow list."""
+
+    network: IPNetwork | None
+    name: str
+    """A host, or with a dot before it every host below; empty when there is a network."""
+    port: int | None
+    """None: any."""
+
+    @classmethod
+    def read(cls, text: str) -> _Allowed:
+        """Raises ValueError."""
+        try:
+            return cls(ipaddress.ip_network(text), "", None)
+        except ValueError:
+            if "/" in text:
+                raise
+        match = _ENTRY.fullmatch(text)
+        if match is None:
+            raise ValueError(text)
+        host = match["host"].strip("[]").lower().rstrip(".")
+        port = int(match["port"]) if match["port"] else None
+        if port is not None and not 0 < port <= 65535:
+            raise ValueError(text)
+        address = read_address(host)
+        if address is not None:
+            return cls(ipaddress.ip_network(address), "", port)
+        bare = host.removeprefix("*.")
+        if not _NAME.fullmatch(bare):
+            raise ValueError(text)
+        return cls(None, bare if bare == host else f".{bare}", port)
+
+    def has_name(self, host: str, port: int) -> bool:
+        if self.network is not None or self.port not in (None, port):
+            return False
+        return host.endswith(self.name) if self.name.startswith(".") else host == self.name
+
+    def has_address(self, address: IPAddress, port: int) -> bool:
+        return self.network is not None and self.port in (None, port) and address in self.network
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a host by the system's resolver."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class CallbackGuard:
+    """Says where callbacks may go. The same allow list belongs to gateways and workers."""
+
+    def __init__(self, allow: Iterable[str] = (), *, deny_private: bool = True, resolver: Resolver = resolve) -> None:
+        """Raises SettingError for an entry of `allow` that cannot be used."""
+        self._deny_private = deny_private
+        self._resolve = resolver
+        self._allowed: list[_Allowed] = []
+        for entry in allow:
+            try:
+                self._allowed.append(_Allowed.read(entry))
+            except ValueError:
+                raise SettingError("callback_allow", entry, _EXPECTED) from None
+
+    def refusal(self, origin: Origin) -> str | None:
+        """Why a callback to this origin is refused, as far as can be told without resolving a name; None: it is not."""
+        address = read_address(origin.host)
+        if address is not None:
+            kind = self._kind(address, origin.port)
+            return None if kind is None else f"{origin.host} is not a public address ({kind})"
+        host = origin.host.lower().rstrip(".")
+        if not _NAME.fullmatch(host):
+            return f"{origin.host!r} is neither a host name nor an address"
+        if self._allows_name(host, origin.port):
+            return None
+        # RFC 6761: these mean loopback whatever a resolver says.
+        if (host == "localhost" or host.endswith(".localhost")) and self._kind(_LOCALHOST, origin.port) is not None:
+            return f"{origin.host} is this machine (loopback)"
+        return None
+
+    async def addresses(self, origin: Origin) -> Sequence[str]:
+        """The addresses to connect to, each of them allowed, best first.
+
+        A host with one forbidden address is refused whole: it is not a receiver with a spare address. Raises
+        AddressRefused, and OSError when the name has no address. Not cached: a name may change, an address is cheap to
+        look at, and kept connections are used without asking.
+        """
+        refusal = self.refusal(origin)
+        if refusal is not None:
+            raise AddressRefused(str(origin), refusal)
+        literal = read_address(origin.host)
+        if literal is not None:
+            return [str(literal)]
+        found = await self._resolve(origin.host, origin.port)
+        if self._allows_name(origin.host.lower().rstrip("."), origin.port):
+            return found
+        for text in found:
+            address = read_address(text)
+            kind = "reserved" if address is None else self._kind(address, origin.port)
+            if kind is not None:
+                # Not the address itself: the text reaches callers, and they are not to learn a network's names.
+                raise AddressRefused(str(origin), f"{origin.host} has an address that is not public ({kind})")
+        return found
+
+    def _allows_name(self, host: str, port: int) -> bool:
+        return not self._deny_private or any(allowed.has_name(host, port) for allowed in self._allowed)
+
+    def _kind(self, address: IPAddress, port: int) -> str | None:
+        """What makes an address forbidden; None: it is allowed."""
+        kind = kind_of(address)
+        if (
+            kind is None
+            or not self._deny_private
+            or any(allowed.has_address(address, port) for allowed in self._allowed)
+        ):
+            return None
+        return kind
+
+
+_LOCALHOST = ipaddress.IPv4Address("127.0.0.1")
