@@ -82,8 +82,10 @@ def _links(record: CallRecord) -> dict[str, str]:
     return links
 
 
-def _time(at_ns: int | None) -> str | None:
-    """RFC 3339 in UTC, to the microsecond."""
-    if at_ns is None:
-        return None
+def rfc3339(at_ns: int) -> str:
+    """Unix nanoseconds as RFC 3339 writes an instant: in UTC, to the microsecond."""
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _time(at_ns: int | None) -> str | None:
+    return None if at_ns is None else rfc3339(at_ns)

@@ -20,14 +20,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
-from holdfast.errors import BadRequest, QueueError, QueueUnavailable
+from holdfast.errors import BadRequest, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.gateway import call_document
+from holdfast.gateway.refusals import HANDLERS
 from holdfast.headers import NOT_FORWARDED
 from holdfast.invocation import CallId, is_call_id
 from holdfast.queue import waiting as queued
@@ -60,7 +61,7 @@ class Calls:
                 Route("/async-function/{call_id}/result", self.result, methods=["GET"]),
                 Route("/async-function/{call_id}/events", self.events, methods=["GET"]),
             ],
-            exception_handlers={BadRequest: _refused, QueueError: _unavailable},
+            exception_handlers=HANDLERS,
         )
 
     async def describe(self, request: Request) -> Response:
@@ -225,14 +226,3 @@ async def _either(changed: asyncio.Event, seconds: float) -> None:
     except TimeoutError:
         pass
     changed.clear()
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, BadRequest)  # noqa: S101 - it is registered for these
-    headers = {"Allow": "POST"} if error.status == 405 else None
-    return PlainTextResponse(f"{error}\n", status_code=error.status, headers=headers)
-
-
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    text = f"calls cannot be looked up now: {error}\n"
-    return PlainTextResponse(text, status_code=503, headers={"Retry-After": "1"})

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from holdfast.errors import BadRequest, QueueError
 from holdfast.function import FunctionRef
+from holdfast.gateway.call_document import rfc3339
+from holdfast.gateway.refusals import HANDLERS
 from holdfast.http1.message import read_request
 from holdfast.invocation import is_call_id
 from holdfast.queue.dead_letters import DeadLetters, Kept
@@ -48,7 +49,7 @@ class DeadLetterRoutes:
                 Route("/system/dead-letters/drop", self.drop, methods=["POST"]),
                 Route("/system/dead-letters/{call_id}", self.show, methods=["GET"]),
             ],
-            exception_handlers={BadRequest: _refused, QueueError: _unavailable},
+            exception_handlers=HANDLERS,
         )
 
     async def list_letters(self, request: Request) -> Response:
@@ -135,8 +136,8 @@ def _summary(kept: Kept) -> dict[str, Any]:
         "function": invocation.function.name,
         "namespace": invocation.function.namespace,
         "queue": letter.queue,
-        "accepted_at": _time(invocation.accepted_at_ns),
-        "died_at": _time(letter.died_at_ns),
+        "accepted_at": rfc3339(invocation.accepted_at_ns),
+        "died_at": rfc3339(letter.died_at_ns),
         "reason": letter.reason,
         "runs": len(invocation.attempts) + 1,
         "status": None if letter.answer is None else letter.answer.status,
@@ -150,7 +151,7 @@ def _description(kept: Kept) -> dict[str, Any]:
     return {
         **_summary(kept),
         "attempts": [
-            {"started_at": _time(attempt.started_at_ns), "status": attempt.status, "error": attempt.error}
+            {"started_at": rfc3339(attempt.started_at_ns), "status": attempt.status, "error": attempt.error}
             for attempt in letter.invocation.attempts
         ],
         "callback_url": letter.invocation.callback_url,
@@ -182,17 +183,3 @@ def _number(text: str, name: str, most: int) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= most:
         raise BadRequest(400, f"{name} cannot be used: expected a whole number up to {most}, not {text[:40]!r}.")
     return int(text)
-
-
-def _time(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, BadRequest)  # noqa: S101 - it is registered for these
-    return PlainTextResponse(f"{error}\n", status_code=error.status)
-
-
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    text = f"dead letters cannot be reached now: {error}\n"
-    return PlainTextResponse(text, status_code=503, headers={"Retry-After": "1"})
