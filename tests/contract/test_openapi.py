@@ -28,7 +28,7 @@ EXAMPLES = 25
 # Of each operation, besides the edge cases that the document leads to.
 STOP_TIMEOUT_S = 60
 
-schema = schemathesis.openapi.from_dict(json.loads(document())).include(path_regex="^/(system/|healthz|openapi)")
+schema = schemathesis.openapi.from_dict(json.loads(document()))
 AnyCase: TypeAlias = schemathesis.Case[Any]
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -82,9 +82,13 @@ def test_every_operation_answers_as_the_document_says(case: AnyCase, server: Ser
 
 
 def harmless(case: AnyCase) -> None:
-    """What a request may start on this machine: one function of one replica, and no command but cat."""
+    """What a request may start on this machine: one function of one replica, no command but cat, calls to no host."""
+    headers: Any = case.headers
     query: Any = case.query
     body: Any = case.body
+    for name in ("X-Callback-Url", "X-Failure-Callback-Url"):
+        if headers and "://" in str(headers.get(name)):
+            del headers[name]
     if isinstance(query, dict):
         query.pop("follow", None)
         if "wait" in query:
