@@ -13,6 +13,7 @@ import pytest
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.embedded import Durability
+from holdfast.queue.link import SEND_LIMIT
 from holdfast.queue.publisher import Publisher
 from tests.support.nats import NatsServer, nats_server, within
 
@@ -189,6 +190,27 @@ async def test_a_frozen_server_fails_a_publish_in_time_and_a_late_confirmation_i
         while await stored(conn) != 1:  # unconfirmed is not the same as not stored
             pass
     assert len(outcomes.ended) == 1
+
+
+async def test_a_server_that_takes_nothing_is_not_given_more_than_the_limit(
+    server: NatsServer, conn: Connection
+) -> None:
+    await make_stream(conn)
+    publisher, outcomes = Publisher(conn, 30), Outcomes()
+    size = 4 * 1024 * 1024
+    server.freeze()
+    try:
+        for _ in range(20):
+            publisher.publish(SUBJECT, headers(), bytes(size), outcomes.done())
+        assert outcomes.ended, "80 MiB were taken for a server that reads nothing"
+        assert publisher.waiting * size < 2 * SEND_LIMIT
+        assert all("as fast as they come" in str(error) for error, _, _ in outcomes.ended)
+        waiting, refused = publisher.waiting, len(outcomes.ended)
+    finally:
+        server.thaw()
+    await outcomes.all_of(waiting + refused)
+    assert await stored(conn) == waiting
+    assert not conn.congested
 
 
 async def test_one_done_that_fails_does_not_cost_the_others_theirs(server: NatsServer, conn: Connection) -> None:
