@@ -70,6 +70,9 @@ _SPECIAL: dict[int, list[tuple[IPNetwork, str]]] = {
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
+_FUNCTION = re.compile(r"/(?:async-)?function/[-a-zA-Z_0-9.]+(?:[/?#]|\Z)")
+_DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
+
 # RFC 1123, with the underscore that names in private networks have.
 _NAME = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -79,6 +82,11 @@ _EXPECTED = (
     "hosts, host:port, *.suffix, addresses or networks, separated by commas, such as "
     "hooks.internal:8080,*.example.com,10.1.0.0/16"
 )
+
+
+def names_function(target: str) -> bool:
+    """Whether a target is that of a function of the gateway. Not one that a proxy before it would make another of."""
+    return _FUNCTION.match(target) is not None and _DOT_SEGMENT.search(re.split(r"[?#]", target)[0]) is None
 
 
 def kind_of(address: IPAddress) -> str | None:

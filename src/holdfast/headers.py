@@ -20,6 +20,11 @@ FUNCTION_NAME = b"X-Function-Name"
 FORWARDED_FOR = b"X-Forwarded-For"
 FORWARDED_HOST = b"X-Forwarded-Host"
 TIMEOUT = b"X-Timeout"
+DEPTH = b"X-Holdfast-Depth"
+# Standard Webhooks writes its names in lower case.
+WEBHOOK_ID = b"webhook-id"
+WEBHOOK_TIMESTAMP = b"webhook-timestamp"
+WEBHOOK_SIGNATURE = b"webhook-signature"
 
 # RFC 9110, section 7.6.1, with the older names that proxies still meet.
 HOP_BY_HOP = frozenset(
@@ -51,6 +56,10 @@ RESERVED_IN_CALLBACK = frozenset(
         b"X-Retry",
         b"X-Retry-Max",
         b"User-Agent",
+        DEPTH,
+        WEBHOOK_ID,
+        WEBHOOK_TIMESTAMP,
+        WEBHOOK_SIGNATURE,
     )
 )
 

@@ -256,6 +256,21 @@ class GatewaySettings(Settings):
         "Names by which /system may be called, besides localhost and addresses, when it is open (basic_auth=false) and "
         "gateway_host is a loopback address.",
     )
+    callback_allow: tuple[str, ...] = _names(
+        "callback_allow",
+        "Where callbacks may go besides public addresses: hosts, host:port, *.suffix, addresses, networks. The same "
+        "for gateways and workers.",
+    )
+    callback_deny_private: bool = _flag(
+        "callback_deny_private",
+        "true",
+        "Whether callbacks to addresses that are not public are refused unless callback_allow has them.",
+    )
+    callback_max_depth: int = _integer(
+        "callback_max_depth",
+        "16",
+        "How many callbacks may follow one another as calls of functions; the next is refused with 508.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +326,22 @@ class WorkerSettings(Settings):
     )
     callback_inflight: int = _integer(
         "callback_inflight", "32", "Callbacks tried again at once; they hold no slot for calls.", least=1, most=10_000
+    )
+    callback_allow: tuple[str, ...] = _names(
+        "callback_allow",
+        "Where callbacks may go besides public addresses: hosts, host:port, *.suffix, addresses, networks. The same "
+        "for gateways and workers.",
+    )
+    callback_deny_private: bool = _flag(
+        "callback_deny_private",
+        "true",
+        "Whether callbacks to addresses that are not public are refused unless callback_allow has them.",
+    )
+    callback_signing_secret_path: str = _text(
+        "callback_signing_secret_path",
+        "",
+        "File, or folder of files, with the secrets that callbacks are signed with: one whsec_… on each line, the "
+        "newest first. Read again while the worker runs. Empty: callbacks are not signed.",
     )
     max_retry_attempts: int = _integer(
         "max_retry_attempts", "10", "How often a call is run at most, the first time included.", least=1, most=1000

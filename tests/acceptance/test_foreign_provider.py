@@ -56,6 +56,7 @@ async def _parts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Part
                 "gateway_port": "0",
                 "gateway_metrics_port": "0",
                 "worker_metrics_port": "0",
+                "callback_allow": "127.0.0.1",
             }
             async with (
                 part("gateway", environ) as gateway,

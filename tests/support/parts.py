@@ -68,6 +68,7 @@ def gateway(nats_url: str, provider_url: str, **environ: str) -> contextlib.Abst
             "functions_provider_url": provider_url,
             "gateway_port": "0",
             "gateway_metrics_port": "0",
+            "callback_allow": "127.0.0.1",
             **environ,
         },
     )
@@ -81,6 +82,7 @@ def worker(nats_url: str, provider_url: str, **environ: str) -> contextlib.Abstr
             "nats_url": nats_url,
             "functions_provider_url": provider_url,
             "worker_metrics_port": "0",
+            "callback_allow": "127.0.0.1",
             "max_inflight": "8",
             **environ,
         },

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 
 from holdfast import sockets
+from holdfast.callback_guard import LOOPBACK
 from holdfast.gateway import LISTEN_FD as GATEWAY_FD
 from holdfast.gateway import METRICS_FD
 from holdfast.provider import LISTEN_FD as PROVIDER_FD
@@ -30,6 +31,8 @@ class Part:
     argv: list[str]
     environ: dict[str, str] = field(default_factory=dict)
     """What its environment has beyond ours."""
+    defaults: dict[str, str] = field(default_factory=dict)
+    """What its environment has where ours has nothing."""
     sockets: tuple[socket.socket, ...] = ()
     health: str | None = None
     """URL that answers 200 once the part is ready."""
@@ -86,8 +89,8 @@ def provider(options: ServeOptions, folder: DataFolder, listening: Listening) ->
             "stack": options.stack or "",
             **_auth(options, folder),
         },
-        (listening.provider,),
-        sockets.url_of(listening.provider) + "/healthz",
+        sockets=(listening.provider,),
+        health=sockets.url_of(listening.provider) + "/healthz",
     )
 
 
@@ -102,6 +105,7 @@ def gateways(options: ServeOptions, folder: DataFolder, listening: Listening, na
                 METRICS_FD: _descriptor(listening.metrics),
                 **_shared(options, folder, listening, nats_url),
             },
+            _callbacks(listening),
             (sock, listening.metrics),
             sockets.url_of(sock) + "/healthz",
         )
@@ -121,6 +125,7 @@ def workers(options: ServeOptions, folder: DataFolder, listening: Listening, nat
                 "gateway_url": listening.gateway_url,
                 **_shared(options, folder, listening, nats_url),
             },
+            _callbacks(listening),
             (sock,),
             sockets.url_of(sock) + "/healthz",
             WORKER_GRACE_S,
@@ -138,6 +143,11 @@ def _shared(options: ServeOptions, folder: DataFolder, listening: Listening, nat
         "PROMETHEUS_MULTIPROC_DIR": str(folder.metrics),
         **_auth(options, folder),
     }
+
+
+def _callbacks(listening: Listening) -> dict[str, str]:
+    """Who can only be called from this machine may call back to it, as in OpenFaaS's example with nc."""
+    return {"callback_allow": LOOPBACK} if sockets.is_loopback(listening.gateways[0]) else {}
 
 
 def _auth(options: ServeOptions, folder: DataFolder) -> dict[str, str]:

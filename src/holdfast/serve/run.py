@@ -139,7 +139,7 @@ class Supervisor:
         async def keep() -> None:
             await supervise(
                 part.argv,
-                environ={**os.environ, **part.environ},
+                environ={**part.defaults, **os.environ, **part.environ},
                 pass_fds=[sock.fileno() for sock in part.sockets],
                 on_start=on_start,
                 on_exit=on_exit,

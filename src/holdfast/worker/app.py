@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import provider_credentials
+from holdfast.callback_guard import CallbackGuard
 from holdfast.directory import directory
 from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
@@ -28,6 +30,7 @@ from holdfast.worker.callback_queue import callback_queue
 from holdfast.worker.endings import Endings
 from holdfast.worker.policies import Policies
 from holdfast.worker.running import RunningCalls
+from holdfast.worker.signing_secrets import SigningSecrets
 from holdfast.worker.slots import Slots
 
 PUBLISH_TIMEOUT_S = 5.0
@@ -54,6 +57,9 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         provider_secrets=settings.provider_secret_mount_path,
     )
     authorization = for_provider.header() if for_provider else None
+    guard = CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private)
+    signing = settings.callback_signing_secret_path
+    secrets = SigningSecrets(Path(signing)) if signing else None
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-worker", on_back=telemetry.WORKER_RECONNECTS.inc)
@@ -80,7 +86,10 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         app = await stack.enter_async_context(AsgiApplication(health))
         await stack.enter_async_context(serve(app, sockets=[listening]))
         policies = Policies(settings, functions)
-        callbacks = Callbacks(pool, settings, policies)
+        outside = await stack.enter_async_context(
+            ClientPool(max_idle_per_origin=settings.max_inflight, addresses=guard.addresses)
+        )
+        callbacks = Callbacks(inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies)
         running = RunningCalls(connection, kept)
         stack.callback(running.close)
         await stack.enter_async_context(

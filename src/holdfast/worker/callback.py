@@ -8,6 +8,8 @@ Source of the headers: OpenFaaS's documentation of asynchronous functions.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -15,20 +17,24 @@ from urllib.parse import urlsplit
 import structlog
 
 from holdfast import __version__, telemetry
-from holdfast.errors import HoldfastError, PeerError
-from holdfast.headers import NOT_FORWARDED, RESERVED_IN_CALLBACK, forwardable
+from holdfast.callback_guard import names_function
+from holdfast.errors import AddressRefused, HoldfastError, PeerError
+from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, forwardable
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.message import request_message
 from holdfast.invocation import Invocation
 from holdfast.settings import WorkerSettings
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
+from holdfast.worker.signature import delivery_headers
+from holdfast.worker.signing_secrets import SigningSecrets
 
 USER_AGENT = f"queue-worker/{__version__}".encode()
 MOST_ANSWER_BYTES = 1024 * 1024
 # A receiver's answer is read to keep its connection usable, and thrown away.
-GONE = 410
-# The receiver is no more: trying again would only disturb whoever has its place.
+FINAL = frozenset({410, 508})
+# Gone: the receiver is no more, trying again would only disturb whoever has its place. Loop Detected: a gateway's word
+# for a chain of callbacks that is too long, which the next attempt would not shorten.
 _NOT_CALLED_BACK = NOT_FORWARDED | RESERVED_IN_CALLBACK
 
 log = structlog.get_logger()
@@ -51,6 +57,8 @@ class Destination(NamedTuple):
 
     origin: Origin
     target: bytes
+    own: bool
+    """Whether it is a function of the gateway's: allowed wherever the gateway listens."""
 
 
 @lru_cache(maxsize=1024)
@@ -59,11 +67,18 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
     url = gateway_url + callback_url if callback_url.startswith("/") else callback_url
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Destination(Origin.parse(f"{parts.scheme}://{parts.netloc}"), target.encode("ascii"))
+    origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
+    own = origin == Origin.parse(gateway_url) and names_function(target)
+    return Destination(origin, target.encode("ascii"), own)
 
 
-def callback_request(invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int) -> bytes:
-    """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it."""
+def callback_request(
+    invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int, *, keys: Sequence[bytes], at_s: int
+) -> bytes:
+    """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it.
+
+    Signed with `keys` at `at_s`, Unix seconds; the message id names the delivery, being the same in all attempts.
+    """
     headers = [
         (b"Host", to.origin.netloc),
         (b"User-Agent", USER_AGENT),
@@ -74,17 +89,34 @@ def callback_request(invocation: Invocation, outcome: Outcome, to: Destination, 
         (b"X-Retry", b"%d" % len(invocation.attempts)),
         (b"X-Retry-Max", b"%d" % retries_allowed),
         (b"X-Start-Time", b"%d" % invocation.accepted_at_ns),
+        # To every receiver: a gateway may be called by another name than the one it is known by here.
+        (DEPTH, b"%d" % invocation.depth),
         *forwardable(outcome.headers, _NOT_CALLED_BACK),
+        *delivery_headers(keys, invocation.message_id, at_s, outcome.body),
         (b"Content-Length", b"%d" % len(outcome.body)),
     ]
     return request_message(b"POST", to.target, headers, outcome.body)
 
 
 class Callbacks:
-    """Delivers the callbacks of one worker."""
+    """Delivers the callbacks of one worker: to functions through `inside`, to all others through `outside`.
 
-    def __init__(self, pool: ClientPool, settings: WorkerSettings, policies: Policies) -> None:
-        self._pool = pool
+    Two pools, so that no callback is sent on a connection that was made to a function's replica without a look at its
+    address.
+    """
+
+    def __init__(
+        self,
+        *,
+        inside: ClientPool,
+        outside: ClientPool,
+        secrets: SigningSecrets | None,
+        settings: WorkerSettings,
+        policies: Policies,
+    ) -> None:
+        self._inside = inside
+        self._outside = outside
+        self._secrets = secrets
         self._policies = policies
         self._delivered = telemetry.CALLBACKS.labels("delivered")
         self._timeout_s = settings.callback_timeout_s
@@ -96,17 +128,20 @@ class Callbacks:
     async def try_once(self, invocation: Invocation, callback_url: str, outcome: Outcome) -> None:
         """One attempt. Returns when the receiver answered 2xx; raises CallbackFailed otherwise."""
         to = destination(callback_url, self._gateway)
-        request = callback_request(invocation, outcome, to, self._policies[invocation.function].attempts - 1)
+        retries_allowed = self._policies[invocation.function].attempts - 1
+        keys = self._secrets.keys if self._secrets is not None else ()
+        request = callback_request(invocation, outcome, to, retries_allowed, keys=keys, at_s=int(time.time()))
         if self._write_debug:
             log.info("callback", call_id=invocation.call_id, to=callback_url, message=request)
         try:
-            answer = await self._pool.fetch(
-                to.origin, request, timeout_s=self._timeout_s, max_body_bytes=MOST_ANSWER_BYTES
-            )
+            pool = self._inside if to.own else self._outside
+            answer = await pool.fetch(to.origin, request, timeout_s=self._timeout_s, max_body_bytes=MOST_ANSWER_BYTES)
+        except AddressRefused as error:
+            raise CallbackFailed(str(error), final=True) from error
         except PeerError as error:
             raise CallbackFailed(str(error)) from error
         if not 200 <= answer.status < 300:
-            raise CallbackFailed(f"the receiver answered {answer.status}", final=answer.status == GONE)
+            raise CallbackFailed(f"the receiver answered {answer.status}", final=answer.status in FINAL)
         self._delivered.inc()
 
     def wait_s(self, attempts: int, *, dice: float) -> float:

@@ -17,10 +17,12 @@ CALL = Invocation(
     b"",
 )
 
+KEYS = (b"k" * 32,)
+
 
 def sent(outcome: Outcome) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
     to = destination("http://127.0.0.1:8888/done?x=1", "http://gateway:8080")
-    request = read_request(callback_request(CALL, outcome, to, 9))
+    request = read_request(callback_request(CALL, outcome, to, 9, keys=KEYS, at_s=1_700_000_000))
     assert request.method == b"POST"
     return request.target, request.headers, request.body
 
@@ -51,6 +53,10 @@ def test_a_function_cannot_forge_what_we_say_nor_frame_the_message() -> None:
         (b"X-FUNCTION-STATUS", b"200"),
         (b"X-Retry", b"9"),
         (b"User-Agent", b"me"),
+        (b"X-Holdfast-Depth", b"-5"),
+        (b"Webhook-Id", b"other"),
+        (b"WEBHOOK-TIMESTAMP", b"1"),
+        (b"webhook-signature", b"v1,forged"),
         (b"Content-Length", b"1"),
         (b"Transfer-Encoding", b"chunked"),
         (b"Connection", b"close, X-Private"),
@@ -65,6 +71,10 @@ def test_a_function_cannot_forge_what_we_say_nor_frame_the_message() -> None:
     assert [value for name, value in headers if name == b"Set-Cookie"] == [b"a", b"b"]
     assert not {b"transfer-encoding", b"connection", b"x-private"} & set(names)
     assert dict(headers)[b"X-Retry"] == b"0"
+    assert [value for name, value in headers if name.lower() == b"x-holdfast-depth"] == [b"0"]
+    assert [value for name, value in headers if name.lower() == b"webhook-id"] == [b"0cf3-11"]
+    assert names.count(b"webhook-timestamp") == names.count(b"webhook-signature") == 1
+    assert b"v1,forged" not in dict(headers)[b"webhook-signature"]
 
 
 def test_without_an_answer_the_body_says_why() -> None:
@@ -74,14 +84,21 @@ def test_without_an_answer_the_body_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "origin", "target"),
+    ("url", "origin", "target", "own"),
     [
-        ("http://example.com", ("example.com", 80, False), b"/"),
-        ("https://example.com/a?b=c", ("example.com", 443, True), b"/a?b=c"),
-        ("/async-function/next?x", ("gateway", 8080, False), b"/async-function/next?x"),
-        ("http://[::1]:9/a", ("::1", 9, False), b"/a"),
+        ("http://example.com", ("example.com", 80, False), b"/", False),
+        ("https://example.com/a?b=c", ("example.com", 443, True), b"/a?b=c", False),
+        ("http://[::1]:9/a", ("::1", 9, False), b"/a", False),
+        ("/async-function/next?x", ("gateway", 8080, False), b"/async-function/next?x", True),
+        ("http://gateway:8080/function/next", ("gateway", 8080, False), b"/function/next", True),
+        ("http://gateway:8080/system/functions", ("gateway", 8080, False), b"/system/functions", False),
+        ("http://gateway:8080/function/../system/functions", None, b"/function/../system/functions", False),
+        ("http://gateway/function/next", ("gateway", 80, False), b"/function/next", False),
+        ("https://gateway:8080/function/next", ("gateway", 8080, True), b"/function/next", False),
     ],
 )
-def test_a_callback_goes_where_its_url_says(url: str, origin: tuple[str, int, bool], target: bytes) -> None:
+def test_a_callback_goes_where_its_url_says(
+    url: str, origin: tuple[str, int, bool] | None, target: bytes, *, own: bool
+) -> None:
     to = destination(url, "http://gateway:8080")
-    assert (tuple(to.origin), to.target) == (origin, target)
+    assert (tuple(to.origin), to.target, to.own) == (origin or ("gateway", 8080, False), target, own)
