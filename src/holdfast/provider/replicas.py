@@ -252,18 +252,19 @@ class Functions:
         ref = deployment.ref
         grace_s = self._settings.grace_period_s
         while len(function.replicas) < function.wanted:
-            given = self._secrets.give(ref.namespace, ref.name, deployment.secrets)
             instance = f"{ref.name}-{secrets.token_hex(3)}"
+            given = self._secrets.give(ref.namespace, instance, deployment.secrets)
             launched = launch(deployment, instance, self._environ, grace_period_s=grace_s, secrets=given)
             replica = Replica(instance, launched, function.logs, function.changed, grace_s=grace_s)
             function.replicas.append(replica)
-            self._running[replica] = self._tasks.create_task(self._run(replica), name=instance)
+            self._running[replica] = self._tasks.create_task(self._run(ref.namespace, replica), name=instance)
 
-    async def _run(self, replica: Replica) -> None:
+    async def _run(self, namespace: str, replica: Replica) -> None:
         try:
             await replica.run()
         finally:
             del self._running[replica]
+            self._secrets.take_back(namespace, replica.instance)
 
     def _begin_rollout(self, function: Function) -> None:
         ref = function.deployment.ref

@@ -2,8 +2,8 @@
 
     <folder>/<namespace>/<name>    0600, written whole or not at all
 
-A function is given a folder of its own with copies of its secrets, named by SECRETS_VARIABLE in its environment:
-/var/openfaas/secrets, where OpenFaaS mounts them, belongs to the machine and not to one function.
+Each replica is given a folder of its own with copies of its function's secrets, named by SECRETS_VARIABLE in its
+environment: /var/openfaas/secrets, where OpenFaaS mounts them, belongs to the machine and not to one function.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class Secrets:
         return sorted(path.name for path in place.iterdir() if not path.name.startswith(".")) if place.is_dir() else []
 
     def has(self, namespace: str, name: str) -> bool:
-        """Whether there is one of that name."""
-        return (self._kept / namespace / name).is_file()
+        """Whether there is one of that name, which may be one that no file can have."""
+        try:
+            return (self._kept / namespace / name).is_file()
+        except OSError:
+            return False
 
     def put(self, namespace: str, name: str, value: bytes) -> None:
         """Keep a value in place of the one before."""
@@ -47,16 +50,23 @@ class Secrets:
             return False
         return True
 
-    def give(self, namespace: str, function: str, names: tuple[str, ...]) -> Path | None:
-        """Copy secrets into a function's own folder; gives it, None without secrets. Raises DeploymentError."""
+    def give(self, namespace: str, instance: str, names: tuple[str, ...]) -> Path | None:
+        """Copy secrets into a replica's own folder; gives it, None without secrets. Raises DeploymentError.
+
+        A folder for each replica: the one that starts must not take files from those that run, perhaps of the
+        version before. `take_back` removes it.
+        """
         if not names:
             return None
-        self.check(namespace, function, names)
-        folder = self._given / namespace / function
-        shutil.rmtree(folder, ignore_errors=True)
+        self.check(namespace, instance, names)
+        folder = self._given / namespace / instance
         for name in names:
             _write(folder / name, (self._kept / namespace / name).read_bytes())
         return folder
+
+    def take_back(self, namespace: str, instance: str) -> None:
+        """Remove a replica's copies, if it has any."""
+        shutil.rmtree(self._given / namespace / instance, ignore_errors=True)
 
     def check(self, namespace: str, function: str, names: tuple[str, ...]) -> None:
         """Raises DeploymentError when one of the names is no secret."""
@@ -69,7 +79,8 @@ class Secrets:
 
 def _write(path: Path, value: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not made from the secret's name: one of 253 letters leaves no room for more in a file's name.
+    fresh = path.with_name(f".{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(value)
