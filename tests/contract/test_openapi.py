@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from holdfast.gateway.openapi import document
 from tests.support.serving import HOLDFAST
 
-EXAMPLES = 25
+EXAMPLES = 10
 # Of each operation, besides the edge cases that the document leads to.
 STOP_TIMEOUT_S = 60
 
