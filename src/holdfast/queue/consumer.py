@@ -27,7 +27,8 @@ settlements that had to wait are sent to the same stream only, because a new one
 acknowledgement would remove a call that never ran. After a lost connection the last acknowledgements are sent once
 more: the server may have died between receiving and storing them, and acknowledging twice does no harm.
 
-HOT: taking and acknowledging a message costs this process 6 to 8 µs, a slot's wake-up included.
+HOT: taking and acknowledging a message costs this process 5 to 6 µs with 64 slots, a slot's wake-up included, and 21 µs
+with a single slot, which pulls each message by itself.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class Consumer:
         self._asked = 0
         self._busy = 0
         self._last_pull = 0
-        self._heard = 0.0
+        self._heard = False  # since the last look of `_listen`
+        self._silences = 0
         self._waiting: deque[asyncio.Future[Delivery | None]] = deque()  # slots without a delivery
         self._arrived: deque[Delivery] = deque()  # deliveries whose slot has not come to fetch them yet
         self._inflight: dict[bytes, Delivery] = {}
@@ -221,18 +223,23 @@ class Consumer:
         if not self._ready or self._stopped or unasked <= 0:
             return
         if not self._asked:
-            self._heard = self._loop.time()
+            self._heard = True
         self._asked += unasked
         self._last_pull += 1
         reply = b"%b.%d.%d" % (self._inbox, unasked, self._last_pull)
         self._connection.send(wire.pub(self._next_subject, self._pull_options % unasked, reply))
 
     def _listen(self) -> None:
-        """While something is asked the server sends heartbeats; silence means that the pulls were lost."""
+        """While something is asked the server sends heartbeats; silence means that the pulls were lost.
+
+        Looks are counted, not seconds: when this process was held still, what has come meanwhile is read after this.
+        """
         self._listener = self._loop.call_later(HEARTBEAT_S, self._listen)
-        silent_s = self._loop.time() - self._heard
-        if self._ready and self._asked and not self._stopped and silent_s > SILENCES * HEARTBEAT_S:
-            _log.warning("pulls_lost", asked=self._asked, silent_s=round(silent_s, 1))
+        self._silences = 0 if self._heard or not self._asked else self._silences + 1
+        self._heard = False
+        if self._ready and not self._stopped and self._silences >= SILENCES:
+            _log.warning("pulls_lost", asked=self._asked)
+            self._silences = 0
             self._resume(gone=False)
 
     # ---- receiving
@@ -244,7 +251,7 @@ class Consumer:
             return
         if self._asked:
             self._asked -= 1
-        self._heard = self._loop.time()
+        self._heard = True
         receipt = read_receipt(message.reply)
         key = receipt.key
         # Always looked up: a server that was killed may have forgotten that it delivered this before, and count anew.
@@ -293,7 +300,7 @@ class Consumer:
 
     def _status(self, message: Msg) -> None:
         """A pull ended without being filled, or the server shows that it stands."""
-        self._heard = self._loop.time()
+        self._heard = True
         code, text = wire.status(message.headers), wire.status_text(message.headers)
         if code == 100:
             return

@@ -20,7 +20,8 @@ missing stream therefore fails only after `timeout_s`.
 One timer looks after all deadlines; pending publishes are kept in the order of their first try, so it looks at the
 oldest only.
 
-HOT: a publish and its confirmation cost this process 7 to 9 µs when many are under way (bodies of 256 bytes).
+HOT: a publish and its confirmation cost this process 3 to 4 µs when 16 or more are under way (bodies of 256 bytes), 16
+to 20 µs when it is alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -255,6 +256,19 @@ async def test_a_pull_that_was_lost_is_noticed_by_its_missing_heartbeats(
         await consumer._connection.flush()
         await queue.put(b"x")
         assert (await within(5, consumer.next())).payload == b"x"
+
+
+async def test_a_worker_that_was_held_still_does_not_take_its_pulls_for_lost(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "HEARTBEAT_S", 0.1)
+    async with consuming(queue) as consumer:
+        while not consumer.ready:
+            await queue.connection.flush()
+        inbox = consumer._inbox
+        time.sleep(1)  # the whole process, as SIGSTOP does; heartbeats wait in the socket meanwhile
+        await asyncio.sleep(0.15)
+        assert consumer._inbox == inbox
 
 
 async def test_more_consumers_than_pulls_may_stand_is_survived(queue: Queue) -> None:
