@@ -16,15 +16,16 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from holdfast import telemetry
+from holdfast.callback_guard import CallbackGuard
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.errors import BadRequest, QueueError, QueueRefused
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import NAMES as OPTION_NAMES
-from holdfast.gateway.call_options import CallOptions, check_callback_url
+from holdfast.gateway.call_options import CallOptions, check_callback_url, read_depth
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.route import Route
-from holdfast.headers import NOT_FORWARDED, named_by_connection
+from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, is_call_id, new_call_id
 from holdfast.queue.message import to_publish, to_publish_later
@@ -33,8 +34,9 @@ from holdfast.queue.publisher import Publisher
 QUEUE_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
 
+_DEPTH = DEPTH.lower()
 # Read, not copied: they are checked, kept or extended below. The rest of the names are dropped on every hop.
-_OURS = frozenset({b"x-call-id", b"x-callback-url", b"x-start-time", b"x-forwarded-for", b"x-forwarded-host"})
+_OURS = frozenset({b"x-call-id", b"x-callback-url", b"x-start-time", b"x-forwarded-for", b"x-forwarded-host", _DEPTH})
 _TOUCHED = NOT_FORWARDED | _OURS | OPTION_NAMES
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ class Accepting:
         "_acceptor",
         "_call_id",
         "_callback_url",
+        "_depth",
         "_exchange",
         "_head",
         "_message_id",
@@ -58,6 +61,7 @@ class Accepting:
     def __init__(self, acceptor: Acceptor, ref: FunctionRef) -> None:
         self._acceptor = acceptor
         self._ref = ref
+        self._depth = 0
         self._options: CallOptions | None = None
 
     def read_head(self, exchange: Exchange, target: bytes) -> None:
@@ -83,18 +87,20 @@ class Accepting:
                 lines += (name, b": ", value, b"\r\n")
             elif lower == b"x-forwarded-for":
                 forwarded_for = value + b", "
+            elif lower == _DEPTH:
+                lines.append(self._one_deeper(value))
             elif lower in OPTION_NAMES:
                 asked[lower] = value
                 lines += (name, b": ", value, b"\r\n")
         if call_id and not is_call_id(call_id):
             raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
-        self._callback_url = check_callback_url(callback_url) if callback_url else None
+        self._callback_url = check_callback_url(callback_url, self._acceptor.guard) if callback_url else None
         self._message_id = str(new_call_id())
         # A caller's own id may come twice, as when a callback starts the next function of a chain: only the message id
         # makes one accepted call different from another.
         self._call_id = CallId(call_id.decode("ascii")) if call_id else CallId(self._message_id)
         if asked:
-            self._options = CallOptions.read(asked)
+            self._options = CallOptions.read(asked, self._acceptor.guard)
             keyed = self._options.call_id(self._ref)
             if keyed is not None and call_id:
                 raise BadRequest(400, "Idempotency-Key gives the call its id: leave X-Call-Id out.")
@@ -106,10 +112,23 @@ class Accepting:
         )
         self._head = b"".join(lines)
 
+    def _one_deeper(self, value: bytes) -> bytes:
+        """Read X-Holdfast-Depth; gives the function's line, which calls that it makes in turn can count on."""
+        self._depth = read_depth(value, self._acceptor.max_depth)
+        return b"%b: %d\r\n" % (DEPTH, self._depth)
+
     def body_complete(self, exchange: Exchange, body: bytes) -> None:
         """Hand the call to the queue; the answer is written when it is stored."""
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        invocation = Invocation(self._call_id, self._message_id, self._ref, self._start_ns, self._callback_url, request)
+        invocation = Invocation(
+            self._call_id,
+            self._message_id,
+            self._ref,
+            self._start_ns,
+            self._callback_url,
+            request,
+            depth=self._depth,
+        )
         self._exchange = exchange
         if self._options is not None:
             self._store_as_asked(self._options.apply(invocation), self._options)
@@ -162,6 +181,8 @@ class Acceptor:
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
         idempotency: Idempotency,
+        guard: CallbackGuard,
+        max_depth: int,
         max_body_bytes: int,
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -169,6 +190,8 @@ class Acceptor:
         self.publisher = publisher
         self.metrics = metrics
         self.idempotency = idempotency
+        self.guard = guard
+        self.max_depth = max_depth
         self.tasks = tasks
         self._functions = functions
         self._max_body_bytes = max_body_bytes

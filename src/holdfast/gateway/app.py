@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import provider_credentials, read_credentials
+from holdfast.callback_guard import CallbackGuard
 from holdfast.directory import directory
 from holdfast.errors import SettingError
 from holdfast.gateway import LISTEN_FD, METRICS_FD, answered_here, answers
@@ -116,6 +117,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         provider_secrets=settings.provider_secret_mount_path,
     )
     authorization = for_provider.header() if for_provider else None
+    callback_guard = CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
@@ -153,6 +155,8 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 functions=functions,
                 metrics=metrics,
                 idempotency=Idempotency(connection, publisher, kept, settings.queue),
+                guard=callback_guard,
+                max_depth=settings.callback_max_depth,
                 max_body_bytes=settings.max_body_bytes,
                 tasks=tasks,
             ),

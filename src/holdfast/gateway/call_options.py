@@ -6,8 +6,9 @@
     X-Expires-After           not run any more when it has not started by then
     X-Timeout                 longest duration of one run, within the worker's own limit
     Idempotency-Key           the same key and request again: the same call, run once
+    X-Holdfast-Depth          not for people: how many callbacks led to the call that this one is a callback of
 
-The last is the header of draft-ietf-httpapi-idempotency-key-header; the first is OpenFaaS's.
+The last but one is the header of draft-ietf-httpapi-idempotency-key-header; the first is OpenFaaS's.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from holdfast.callback_guard import CallbackGuard, names_function
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
+from holdfast.http1.client import Origin
 from holdfast.invocation import CallId, Invocation
 
 MOST_URL_BYTES = 8192
@@ -45,7 +48,7 @@ class CallOptions:
     idempotency_key: str | None = None
 
     @classmethod
-    def read(cls, found: Mapping[bytes, bytes]) -> CallOptions:
+    def read(cls, found: Mapping[bytes, bytes], guard: CallbackGuard) -> CallOptions:
         """Read the headers, by their lower-case names. Raises BadRequest for one that cannot be used."""
         failure_url = found.get(b"x-failure-callback-url")
         delay = found.get(b"x-delay")
@@ -53,7 +56,7 @@ class CallOptions:
         timeout = found.get(b"x-timeout")
         key = found.get(b"idempotency-key")
         return cls(
-            None if failure_url is None else check_callback_url(failure_url, "X-Failure-Callback-Url"),
+            None if failure_url is None else check_callback_url(failure_url, guard, "X-Failure-Callback-Url"),
             0.0 if delay is None else _duration("X-Delay", delay),
             None if expires_after is None else _duration("X-Expires-After", expires_after),
             None if timeout is None else _duration("X-Timeout", timeout),
@@ -87,8 +90,11 @@ def fingerprint(request: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def check_callback_url(value: bytes, header: str = "X-Callback-Url") -> str:
-    """The URL as text. Raises BadRequest unless it is absolute http(s) or a path to a function here."""
+def check_callback_url(value: bytes, guard: CallbackGuard, header: str = "X-Callback-Url") -> str:
+    """The URL as text. Raises BadRequest unless it is a path to a function here, or absolute http(s) and not refused.
+
+    The guard looks at what stands there; what a name leads to is looked at by the worker when it connects.
+    """
     rule = "expected an absolute URL such as https://example.com/done, or /function/<name> or /async-function/<name>"
     try:
         text = value.decode("ascii")
@@ -100,13 +106,35 @@ def check_callback_url(value: bytes, header: str = "X-Callback-Url") -> str:
         raise BadRequest(400, f"{header} is longer than {MOST_URL_BYTES} bytes.")
     if any(character <= " " or character == "\x7f" for character in text):
         raise BadRequest(400, f"{header} contains a space or control character; {rule}.")
-    if text.startswith(("/function/", "/async-function/")):
+    if names_function(text):
         return text
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise BadRequest(400, f"{header} {text[:200]!r} cannot be used: {rule}.")
     if parts.username is not None or parts.password is not None:
         raise BadRequest(400, f"{header} must not contain a user or password.")
+    refusal = guard.refusal(Origin.parse(text))
+    if refusal is not None:
+        raise BadRequest(
+            400,
+            f"{header} cannot be used: {refusal}; callback_allow lists where callbacks may go besides public hosts.",
+        )
     return text
+
+
+def read_depth(value: bytes, most: int) -> int:
+    """How many callbacks led to a call that comes with this `X-Holdfast-Depth`, the depth of the call before it.
+
+    Raises BadRequest with status 508 when they are more than `most`.
+    """
+    if not value.isdigit() or len(value) > 9:
+        raise BadRequest(400, "X-Holdfast-Depth cannot be used: expected the number that a callback came with.")
+    depth = int(value) + 1
+    if depth > most:
+        raise BadRequest(
+            508,
+            f"{depth} callbacks led to this call, {most} may (callback_max_depth): does the chain lead back to itself?",
+        )
+    return depth
 
 
 def _duration(header: str, value: bytes) -> float:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.callback_guard import LOOPBACK, CallbackGuard
 from holdfast.errors import BadRequest
 from holdfast.gateway.call_options import check_callback_url
 from holdfast.gateway.route import Names, origin_form, read_route
+
+GUARD = CallbackGuard(LOOPBACK.split(","))
 
 
 @pytest.mark.parametrize(
@@ -58,12 +61,15 @@ def test_remembered_names_do_not_grow_without_end() -> None:
         "http://127.0.0.1:8888",
         "https://example.com/done?x=1",
         "http://[::1]:8888/a",
+        "http://localhost:8888/a",
+        "HTTP://2130706433/a",
         "/function/next",
+        "/function/next?a=/../",
         "/async-function/next.dev/path?q",
     ],
 )
 def test_a_usable_callback_url_is_kept_as_it_is(url: str) -> None:
-    assert check_callback_url(url.encode()) == url
+    assert check_callback_url(url.encode(), GUARD) == url
 
 
 @pytest.mark.parametrize(
@@ -85,10 +91,26 @@ def test_a_usable_callback_url_is_kept_as_it_is(url: str) -> None:
         "http://exämple.com/",
         "http://example.com/" + "a" * 9000,
         "javascript:alert(1)",
+        "gopher://example.com/",
+        "http://@example.com/",
+        "http://example.com\\@127.0.0.1/",
+        "http://example.com:80@127.0.0.1/",
+        "http://10.0.0.1/",
+        "http://0x0a000001/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::ffff:169.254.169.254]/",
+        "http://0.0.0.0/",
+        "http://127.0.0.1%2f@example.com/",
+        "http://127.0.0.1%00.example.com/",
+        "http://example.com\\.internal/",
+        "/function/",
+        "/function/next/../../system/functions",
+        "/function/..%2fsystem",
+        "/function/next/%2e%2E/system",
     ],
 )
 def test_an_unusable_callback_url_is_refused_with_what_would_work(url: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        check_callback_url(url.encode())
+        check_callback_url(url.encode(), GUARD)
     assert caught.value.status == 400
     assert "X-Callback-Url" in str(caught.value)
