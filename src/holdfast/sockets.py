@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 
 from holdfast.errors import StartError
 
+UNLIKELY_PORTS = (20_000, 32_000)
 BACKLOG = 4096
 # Bursts of short connections arrive faster than one loop turn accepts them; the kernel caps this at net.core.somaxconn.
 
@@ -49,6 +51,21 @@ def listen_shared(host: str, port: int, count: int, *, purpose: str, option: str
     port = port_of(probe)
     probe.close()
     return [listen(host, port, purpose=purpose, option=option, shared=True) for _ in range(count)]
+
+
+def unlikely_port() -> int:
+    """A free loopback port for a server that binds it itself, in a moment.
+
+    Taken from below the range that the kernel hands out by itself, so that nobody is given it meanwhile.
+    """
+    for _ in range(100):
+        port = random.randrange(*UNLIKELY_PORTS)  # noqa: S311 - to be found free, not to be secret
+        try:
+            listen("127.0.0.1", port, purpose="test", option="none").close()
+        except StartError:
+            continue
+        return port
+    raise StartError(f"no free port was found between {UNLIKELY_PORTS[0]} and {UNLIKELY_PORTS[1]}.")
 
 
 def port_of(sock: socket.socket) -> int:

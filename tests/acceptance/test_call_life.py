@@ -90,7 +90,9 @@ async def test_two_failures_and_a_success_are_three_attempts_and_one_callback(
 
 
 async def test_the_events_of_a_call_show_each_change_until_its_end(server: Serving) -> None:
-    await server.call("/function/chaos/set", json.dumps({"status": 503, "times": 1}).encode())
+    await server.call(
+        "/function/chaos/set", json.dumps({"status": 503, "times": 1, "headers": {"Retry-After": "4"}}).encode()
+    )
     call_id = await server.accept("chaos")
     async with server.client.stream("GET", f"{server.url}/async-function/{call_id}/events") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")

@@ -87,9 +87,7 @@ class Supervisor:
     async def start_nats(self) -> str:
         """Start the embedded nats-server; gives its URL once it can be used."""
         binary = embedded.find_binary()
-        probe = sockets.listen("127.0.0.1", 0, purpose="nats-server", option="--nats URL")
-        port = sockets.port_of(probe)
-        probe.close()
+        port = sockets.unlikely_port()
         password = secrets.token_urlsafe(16)
         config = embedded.write_config(self._folder.nats, port, NATS_USER, password, self._options.durability)
         part = Part("nats-server", embedded.argv(binary, config))

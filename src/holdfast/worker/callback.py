@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from holdfast.invocation import Invocation
 from holdfast.settings import WorkerSettings
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
+from holdfast.worker.retry import retry_after_s
 from holdfast.worker.signature import delivery_headers
 from holdfast.worker.signing_secrets import SigningSecrets
 
@@ -141,7 +143,11 @@ class Callbacks:
         except PeerError as error:
             raise CallbackFailed(str(error)) from error
         if not 200 <= answer.status < 300:
-            raise CallbackFailed(f"the receiver answered {answer.status}", final=answer.status in FINAL)
+            raise CallbackFailed(
+                f"the receiver answered {answer.status}",
+                final=answer.status in FINAL,
+                retry_after_s=retry_after_s(answer.headers, datetime.now(UTC)),
+            )
         self._delivered.inc()
 
     def wait_s(self, attempts: int, *, dice: float) -> float:

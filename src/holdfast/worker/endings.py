@@ -38,6 +38,9 @@ from holdfast.worker.running import Running, cancelled_record
 
 NATS_AGAIN_S = 0.25
 # There is an event for the connection's return, none for JetStream's: both are waited for by trying.
+MOST_ERROR_LETTERS = 200
+ERRORS_KEPT = 20
+# 1000 attempts of 42 bytes, and 20 texts of at most 200 letters, each six bytes in JSON at worst.
 
 T = TypeVar("T")
 
@@ -60,7 +63,7 @@ class Endings:
         """Park the call until its next run."""
         invocation = running.invocation
         at = datetime.now(UTC) + timedelta(seconds=again.wait_s)
-        attempts = (*invocation.attempts, _attempt(outcome))
+        attempts = _fitting((*invocation.attempts, _attempt(outcome)))
         await self._store(to_publish_later(self._queue, invocation._replace(attempts=attempts), at))
         record = running.record._replace(
             status=CallStatus.RETRYING,
@@ -118,7 +121,7 @@ class Endings:
             )
             parked = ParkedCallback(invocation, url, self._queue, _answer(outcome), outcome.duration_s, 1, first_at_ns)
             wait_s = self._callbacks.wait_s(1, dice=random.random())  # noqa: S311 - spreads load, hides nothing
-            at = datetime.now(UTC) + timedelta(seconds=wait_s)
+            at = datetime.now(UTC) + timedelta(seconds=max(wait_s, error.retry_after_s or 0.0))
             await self._store(parked_callback.to_publish(parked, at))
             return record._replace(callback_attempts=1, callback_error=str(error))
         return record._replace(callback=CallbackStatus.DELIVERED, callback_attempts=1)
@@ -165,7 +168,13 @@ async def insist(step: Callable[[], Awaitable[T]]) -> T:
 
 
 def _attempt(outcome: Outcome) -> Attempt:
-    return Attempt(outcome.started_at_ns, outcome.duration_s, outcome.status, outcome.failure)
+    failure = None if outcome.failure is None else outcome.failure[:MOST_ERROR_LETTERS]
+    return Attempt(outcome.started_at_ns, round(outcome.duration_s, 6), outcome.status, failure)
+
+
+def _fitting(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts, of which only the latest keep their words: they travel in a header, which NATS limits to 64 KiB."""
+    return (*(attempt._replace(error=None) for attempt in attempts[:-ERRORS_KEPT]), *attempts[-ERRORS_KEPT:])
 
 
 def _answer(outcome: Outcome) -> KeptAnswer:

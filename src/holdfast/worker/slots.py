@@ -104,6 +104,9 @@ class Slots:
                 settlement = await self._process(delivery)
             except QueueRefused as error:
                 log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
+            except Exception:
+                # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
+                log.exception("call handed back after an error", subject=delivery.subject)
             finally:
                 self._settle(delivery, settlement)
                 self._consumer.free()
