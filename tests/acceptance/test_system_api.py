@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -25,11 +26,17 @@ async def _server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 async def ask(
-    server: Serving, path: str, method: str = "GET", headers: dict[str, str] | None = None, *, login: bool = True
+    server: Serving,
+    path: str,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    *,
+    document: Any = None,
+    login: bool = True,
 ) -> httpx.Response:
     password = (server.folder / "data" / "secrets" / "basic-auth-password").read_text().strip()
     auth = ("admin", password) if login else None
-    return await server.client.request(method, server.url + path, headers=headers, auth=auth)
+    return await server.client.request(method, server.url + path, headers=headers, json=document, auth=auth)
 
 
 async def test_calls_through_any_gateway_are_counted_stored_ones_included(server: Serving) -> None:
@@ -150,6 +157,30 @@ async def test_metrics_show_the_replicas_of_each_function(server: Serving) -> No
     text = (await server.client.get(server.ready["metrics"] + "/metrics")).text
     assert 'gateway_service_count{function_name="echo.openfaas-fn"} 1.0' in text
     assert 'gateway_service_ready_count{function_name="echo.openfaas-fn"} 1.0' in text
+
+
+async def test_metrics_know_the_functions_of_every_namespace(server: Serving) -> None:
+    await ask(server, "/system/namespace/", "POST", document={"name": "elsewhere"})
+    deployment = {"service": "far", "namespace": "elsewhere", "image": "functions/alpine:latest", "envProcess": "cat"}
+    assert (await ask(server, "/system/functions", "POST", document=deployment)).status_code == 202
+    await ask(server, "/system/function/far?namespace=elsewhere&wait=30s")
+    text = (await server.client.get(server.ready["metrics"] + "/metrics")).text
+    assert 'gateway_service_ready_count{function_name="far.elsewhere"} 1.0' in text
+
+
+async def test_an_alert_scales_a_function_and_its_end_scales_it_back(server: Serving) -> None:
+    deployment = {
+        "service": "loaded",
+        "image": "functions/alpine:latest",
+        "envProcess": "cat",
+        "labels": {"com.openfaas.scale.max": "3", "com.openfaas.scale.factor": "34"},
+    }
+    assert (await ask(server, "/system/functions", "POST", document=deployment)).status_code == 202
+    for status, replicas in (("firing", 3), ("resolved", 1)):
+        alert = {"status": status, "labels": {"function_name": "loaded.openfaas-fn"}}
+        answer = await ask(server, "/system/alert", "POST", document={"status": status, "alerts": [alert]})
+        assert answer.json() == {"scaled": [{"function": "loaded.openfaas-fn", "replicas": replicas}]}
+        assert (await ask(server, "/system/function/loaded")).json()["replicas"] == replicas
 
 
 async def test_an_open_gateway_is_not_called_by_a_name_that_a_page_made_point_here(

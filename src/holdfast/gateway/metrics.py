@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from urllib.parse import quote
 
 import structlog
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from holdfast.telemetry import Service
 
 PROVIDER_TIMEOUT_S = 2.0
 # Prometheus gives up after 10 s; what was counted is worth more than what the provider has to say.
+MOST_NAMESPACES = 100
 
 log = structlog.get_logger()
 
@@ -27,9 +29,9 @@ def metrics(upstream: Upstream, default_namespace: str) -> Route:
 
     async def services() -> list[Service]:
         try:
-            answer = await upstream.ask(b"GET", b"/system/functions", timeout_s=PROVIDER_TIMEOUT_S)
-            return counts.services(json.loads(answer.body), default_namespace) if answer.status == 200 else []
-        except (PeerError, ValueError) as error:
+            async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+                return await deployed(upstream, default_namespace)
+        except (PeerError, ValueError, TimeoutError) as error:
             log.warning("metrics without the provider's", error=str(error))
             return []
 
@@ -39,3 +41,20 @@ def metrics(upstream: Upstream, default_namespace: str) -> Route:
         return Response(text, media_type=content_type)
 
     return Route("/metrics", answer)
+
+
+async def deployed(upstream: Upstream, default_namespace: str) -> list[Service]:
+    """The functions of all namespaces: some providers list only the default one when none is named.
+
+    Raises PeerError or ValueError when the provider does not answer, or not with JSON.
+    """
+    answer = await upstream.ask(b"GET", b"/system/namespaces")
+    namespaces = json.loads(answer.body) if answer.status == 200 else None
+    if not isinstance(namespaces, list):
+        namespaces = [default_namespace]
+    services: list[Service] = []
+    for namespace in namespaces[:MOST_NAMESPACES]:
+        answer = await upstream.ask(b"GET", f"/system/functions?namespace={quote(str(namespace), safe='')}".encode())
+        if answer.status == 200:
+            services += counts.services(json.loads(answer.body), str(namespace))
+    return services
