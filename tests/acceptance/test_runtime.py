@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -173,3 +174,22 @@ async def test_a_deployment_that_cannot_be_is_refused_with_a_reason(server: Serv
     assert answer.status_code == 400
     assert len(answer.text) > 20
     assert (await server.call("/system/function/ok", method="GET")).status_code == 404
+
+
+async def test_a_function_whose_folder_is_gone_costs_no_other_function_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "handler"
+    folder.mkdir()
+    (folder / "handler.py").write_text("def handle(event, context):\n    return 'here'\n")
+    stack = tmp_path / "stack.yml"
+    stack.write_text(
+        "version: 1.0\nprovider: {name: openfaas}\nfunctions:\n"
+        "  here: {lang: python3-http, handler: ./handler, image: h}\n  cat: {fprocess: cat, image: c}\n"
+    )
+    async with serving(tmp_path, "--no-auth", "--stack", str(stack)) as server:
+        assert (await server.call("/function/here")).text == "here"
+        shutil.rmtree(folder)
+        assert await send(server, "POST", "/system/scale-function/here", replicas=2) in {202, 400}
+        assert (await server.call("/function/cat", b"still")).text == "still"
+        assert (await describe(server, "here"))["availableReplicas"] >= 1
+        assert len(server.ready["processes"]["provider"]) == 1
+        assert "ended, starting it again" not in server.log

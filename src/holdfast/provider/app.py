@@ -76,11 +76,11 @@ class Api:
         function = self._function(request.path_params["name"], request)
         wait = request.query_params.get("wait", "")
         if wait:
-            self._functions.wake(function)
             try:
                 wait_s = min(parse_duration(wait), LONGEST_WAIT_S)
             except ValueError as error:
                 raise HTTPException(400, f"wait: {error}") from error
+            self._functions.wake(function)
             await function.wait_ready(wait_s)
         shown = _shown(function)
         if request.query_params.get("usage") in {"1", "true"}:

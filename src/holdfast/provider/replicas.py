@@ -19,6 +19,7 @@ import structlog
 
 from holdfast import sockets
 from holdfast.directory import FRESH_S
+from holdfast.errors import StartError
 from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
 from holdfast.provider.deployments import Launch, launch
@@ -214,7 +215,10 @@ class Functions:
         return function
 
     def scale(self, function: Function, replicas: int) -> None:
-        """Have so many replicas. Returns at once."""
+        """Have so many replicas. Returns at once. Raises DeploymentError, and then nothing has changed."""
+        if replicas > len(function.replicas):
+            ref = function.deployment.ref
+            launch(function.deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
         function.wanted = replicas
         for replica in function.replicas[replicas:]:
             self._retire(function, replica)
@@ -262,6 +266,9 @@ class Functions:
     async def _run(self, namespace: str, replica: Replica) -> None:
         try:
             await replica.run()
+        except StartError as error:
+            # Its folder is gone, say: that costs this function its replica, and not the others theirs.
+            log.error("replica cannot be started", instance=replica.instance, error=str(error))  # noqa: TRY400
         finally:
             del self._running[replica]
             self._secrets.take_back(namespace, replica.instance)
