@@ -5,7 +5,8 @@ when the provider is away: a function that existed a moment ago is still accepte
 
 Our provider names each ready replica in the additional field `endpoints` of a FunctionStatus, and holds the answer for
 `?wait=` until one is ready. A provider without that field (faas-netes, faasd) is called through its own
-`/function/<name>.<namespace>` route instead.
+`/function/<name>.<namespace>` route instead; a function that it has at zero is scaled to one, as OpenFaaS's gateway
+does.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ LOOKUP_TIMEOUT_S = 5.0
 WAIT_STEP_S = 10.0
 # One long-poll of the provider; a new one follows until the caller's own limit has passed.
 PROVIDER_RETRY_S = 0.1
+FOREIGN_RETRY_S = 0.5
+# A provider that is not ours tells nobody when a replica is ready: it is asked again.
+WAKE_AGAIN_S = 10.0
+# A function is asked to be started once in this time, however many calls wait for it.
 MOST_STATUS_BYTES = 4 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -55,6 +60,8 @@ class Entry:
     prefix: bytes
     annotations: Mapping[str, str]
     """As deployed; replaced, never changed."""
+    asleep: bool
+    """Whether it has no replica and its provider starts one only when asked to scale."""
     fresh_until: float
     """Loop time after which the entry is asked for again; it stays usable meanwhile."""
     turn: int = 0
@@ -83,6 +90,7 @@ class Directory:
         self._known: dict[FunctionRef, Entry] = {}
         self._unknown: dict[FunctionRef, float] = {}
         self._lookups: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
+        self._woken: dict[FunctionRef, float] = {}
 
     def known(self, ref: FunctionRef) -> Entry | None:
         """The entry without waiting, for the hot path; None when it has to be asked for with `find`.
@@ -124,15 +132,47 @@ class Directory:
         while True:
             left = deadline - self._loop.time()
             try:
-                entry = await self._ask(ref, max(0.0, min(left, WAIT_STEP_S)))
+                entry = await self._look(ref, max(0.0, min(left, WAIT_STEP_S)))
             except ProviderUnavailable:
                 if left <= PROVIDER_RETRY_S:
                     raise
                 # The provider is starting or restarting; there is no event to wait for on a port that refuses.
                 await asyncio.sleep(PROVIDER_RETRY_S)
                 continue
-            if entry is None or entry.origins or deadline <= self._loop.time():
+            left = deadline - self._loop.time()
+            if entry is None or entry.origins or left <= 0:
                 return entry
+            if entry.prefix:
+                if entry.asleep:
+                    await self._wake(ref)
+                await asyncio.sleep(min(left, FOREIGN_RETRY_S))
+
+    async def _look(self, ref: FunctionRef, wait_s: float) -> Entry | None:
+        """Ask our provider to hold its answer; any other is asked once for all who wait."""
+        entry = self._known.get(ref)
+        if entry is None or not entry.prefix:
+            return await self._ask(ref, wait_s)
+        found = await asyncio.shield(self._look_up(ref))
+        if isinstance(found, ProviderUnavailable):
+            raise found
+        return found
+
+    async def _wake(self, ref: FunctionRef) -> None:
+        """Have a provider that is not ours start a function; what comes of it shows when it is asked again."""
+        now = self._loop.time()
+        if self._woken.get(ref, 0.0) > now:
+            return
+        self._woken[ref] = now + WAKE_AGAIN_S
+        body = json.dumps({"serviceName": ref.name, "namespace": ref.namespace, "replicas": 1}).encode()
+        target = f"/system/scale-function/{quote(ref.name, safe='')}?namespace={quote(ref.namespace, safe='')}"
+        headers = [*self._headers, (b"Content-Type", b"application/json")]
+        request = request_message(b"POST", target.encode(), headers, body)
+        try:
+            await self._pool.fetch(
+                self._provider, request, timeout_s=LOOKUP_TIMEOUT_S, max_body_bytes=MOST_STATUS_BYTES
+            )
+        except PeerError as error:
+            log.warning("function at zero not started", function=str(ref), error=str(error))
 
     def lost(self, ref: FunctionRef, origin: Origin) -> None:
         """A replica could not be reached: it is not picked again before the provider names it again."""
@@ -197,21 +237,23 @@ class Directory:
             status = json.loads(answer.body)
             endpoints = status.get("endpoints")
             annotations = {str(name): str(value) for name, value in (status.get("annotations") or {}).items()}
+            prefix, asleep = b"", False
             if endpoints is None:
-                endpoints, prefix = [str(self._provider)], f"/function/{ref}".encode()
-            else:
-                prefix = b""
+                # Members that are zero are left out by providers in Go.
+                endpoints = [str(self._provider)] if status.get("availableReplicas") else []
+                prefix, asleep = f"/function/{ref}".encode(), not status.get("replicas")
             origins = tuple(Origin.parse(endpoint) for endpoint in endpoints)
         except (ValueError, AttributeError, TypeError) as error:
             raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
         entry = self._known.get(ref)
         if entry is None:
-            entry = self._known[ref] = Entry(ref, origins, prefix, annotations, 0.0)
+            entry = self._known[ref] = Entry(ref, origins, prefix, annotations, asleep, 0.0)
         entry.origins = origins
         if entry.annotations != annotations:
             # A new object only when they differ: what is derived from them is remembered by identity.
             entry.annotations = annotations
         entry.prefix = prefix
+        entry.asleep = asleep
         entry.fresh_until = self._loop.time() + FRESH_S
         self._unknown.pop(ref, None)
         return entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -101,6 +102,19 @@ async def test_an_asynchronous_call_is_run_through_the_providers_own_route(parts
     assert (seen["function"], seen["path"], seen["query"]) == ("later.openfaas-fn", "/path", "q=1")
     assert seen["body"] == "stored"
     assert "authorization" not in seen["headers"]
+
+
+async def test_waiting_calls_of_a_function_at_zero_start_it_once(parts: Parts) -> None:
+    parts.provider.deploy("asleep", replicas=0)
+    async with receiver() as called_back:
+        accepted = await parts.client.post("/async-function/asleep", headers={"X-Callback-Url": called_back.url})
+        assert accepted.status_code == 202
+        answers = await asyncio.gather(*(parts.client.post("/function/asleep") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        (callback,) = await called_back.wait_for(1)
+    assert callback["X-Function-Status"] == "200"
+    asked = [line for line in parts.provider.asked if line.startswith("POST /system/scale-function/asleep")]
+    assert 1 <= len(asked) <= 2, "once by the gateway, and once by the worker if it came first"
 
 
 async def test_a_function_that_the_provider_does_not_know_is_not_accepted(parts: Parts) -> None:

@@ -28,6 +28,8 @@ class ForeignProvider:
         self.url = ""
         self.functions: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, str] = {}
+        self.looks_until_ready: dict[str, int] = {}
+        """How often a function that was scaled from zero is still described as not ready."""
         self.asked: list[str] = []
         """Method and path of each request, in order."""
         self.follow_until = threading.Event()
@@ -75,6 +77,9 @@ class _Request(BaseHTTPRequestHandler):
         if name.removesuffix(f".{NAMESPACE}") not in self.provider.functions:
             self.send(404, "no such function")
             return
+        if not self.provider.functions[name.removesuffix(f".{NAMESPACE}")]["replicas"]:
+            self.send(503, "no replica")
+            return
         seen = {
             "function": name,
             "method": self.command,
@@ -102,9 +107,11 @@ class _Request(BaseHTTPRequestHandler):
                 gone = functions.pop(json.loads(body)["functionName"], None)
                 self.send(202 if gone else 404, "")
             case "GET", ["function", name] if name in functions:
-                self.send(200, functions[name])
+                self.describe(name)
             case "POST", ["scale-function", name] if name in functions:
                 replicas = json.loads(body)["replicas"]
+                if not functions[name].get("replicas"):
+                    self.provider.looks_until_ready[name] = 2
                 functions[name] |= {"replicas": replicas, "availableReplicas": replicas}
                 self.send(202, "")
             case "GET", ["secrets"]:
@@ -125,6 +132,15 @@ class _Request(BaseHTTPRequestHandler):
                 self.send(200, {"provider": "elsewhere", "orchestration": "none", "version": version})
             case _:
                 self.send(404, "not found")
+
+    def describe(self, name: str) -> None:
+        status = self.provider.functions[name]
+        left = self.provider.looks_until_ready.get(name, 0)
+        if left:
+            self.provider.looks_until_ready[name] = left - 1
+            status = status | {"availableReplicas": 0}
+        # As Go writes it: members that are zero are left out.
+        self.send(200, {key: value for key, value in status.items() if value != 0})
 
     def logs(self, query: dict[str, str]) -> None:
         line = {"name": query["name"], "namespace": NAMESPACE, "instance": "one", "text": "hello"}
