@@ -7,10 +7,9 @@ acceptable framing.py's.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
-
-import structlog
 
 from holdfast.headers import RawHeaders
 from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
@@ -21,7 +20,7 @@ from holdfast.http1.request_assembler import RequestAssembler
 if TYPE_CHECKING:
     from holdfast.http1.server import Server
 
-log = structlog.get_logger("holdfast.http1")
+log = logging.getLogger("holdfast.http1")
 
 NEVER = float("inf")
 
