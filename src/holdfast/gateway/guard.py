@@ -63,6 +63,9 @@ class Guard:
                 "a page of another site may not use this API: open it from the gateway's own address, or without a "
                 "browser.",
             )
+        if asking.header(b"x-function-status") is not None:
+            # A caller chooses where its callback goes; without a password that must not be here.
+            return Refusal(403, "a callback may not use this API: name a function as X-Callback-Url.")
         if self._names is not None and not self._names_this_machine(asking.header(b"host") or b""):
             return Refusal(
                 403,

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import structlog
 
+from holdfast import telemetry
 from holdfast.errors import QueueUnavailable
 from holdfast.invocation import Attempt, Invocation
 from holdfast.queue import dead_letter, parked_callback
@@ -112,6 +113,10 @@ class Endings:
         try:
             await self._callbacks.try_once(invocation, url, outcome)
         except CallbackFailed as error:
+            if error.final:
+                telemetry.CALLBACKS.labels("given_up").inc()
+                log.error("callback given up", call_id=invocation.call_id, to=url, attempts=1, error=str(error))  # noqa: TRY400
+                return record._replace(callback=CallbackStatus.FAILED, callback_attempts=1, callback_error=str(error))
             log.warning(
                 "callback failed, trying again",
                 call_id=invocation.call_id,

@@ -22,6 +22,11 @@ def status(guard: Guard, asking: Asking) -> int:
     return refusal.status if refusal else 200
 
 
+def test_a_callback_may_not_use_the_api_of_a_gateway_without_a_password() -> None:
+    assert status(Guard(None, loopback=True), Asking(("X-Function-Status", "200"))) == 403
+    assert status(Guard(ADMIN, loopback=True), Asking(PROOF, ("x-function-status", "200"))) == 403
+
+
 @pytest.mark.parametrize(
     "headers",
     [
