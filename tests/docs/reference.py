@@ -47,18 +47,40 @@ def exit_codes() -> Iterator[str]:
 
 def command_page(name: str) -> Iterator[str]:
     command = program.get_command(click.Context(program), name)
+    if isinstance(command, click.Group):
+        yield from _group_page(name, command)
+        return
     assert isinstance(command, Command)
+    yield from _command_page(name, command, "##")
+
+
+def _group_page(name: str, group: click.Group) -> Iterator[str]:
+    yield f"## {name}"
+    yield ""
+    yield from _paragraphs(group)
+    for index, (below, command) in enumerate(group.commands.items()):
+        assert isinstance(command, Command)
+        if index:
+            yield ""
+        yield from _command_page(f"{name} {below}", command, "###")
+
+
+def _paragraphs(command: click.Command) -> Iterator[str]:
+    for paragraph in (command.help or "").split("\n\n"):
+        yield " ".join(paragraph.split())
+        yield ""
+
+
+def _command_page(name: str, command: Command, heading: str) -> Iterator[str]:
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     usage = " ".join(
         ["holdfast", name, "[OPTIONS]", *(argument.make_metavar(click.Context(command)) for argument in arguments)]
     )
-    yield f"## {name}"
+    yield f"{heading} {name}"
     yield ""
     yield f"`{usage}`"
     yield ""
-    for paragraph in (command.help or "").split("\n\n"):
-        yield " ".join(paragraph.split())
-        yield ""
+    yield from _paragraphs(command)
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     if options:
         yield "| option | default | meaning |"

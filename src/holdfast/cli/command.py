@@ -47,6 +47,20 @@ class Command(click.Command):
                 formatter.write(f"{indent}# {what}\n{indent}{line.replace('holdfast', program)}\n")
 
 
+class Group(click.Group):
+    """Commands under one name, such as `calls show`; its help ends in its commands' first examples."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one example for each command."""
+        program = ctx.find_root().info_name or "holdfast"
+        with formatter.section("Examples"):
+            indent = " " * formatter.current_indent
+            for command in self.commands.values():
+                if isinstance(command, Command):
+                    what, line = command.examples[0]
+                    formatter.write(f"{indent}# {what}\n{indent}{line.replace('holdfast', program)}\n")
+
+
 def gateway_option(function: Decorated) -> Decorated:
     """Add `-g/--gateway`."""
     return click.option(

@@ -15,6 +15,8 @@ class Exit(IntEnum):
     UNAUTHORIZED = 4
     UNKNOWN_FUNCTION = 5
     ERROR_ANSWER = 6
+    CALL_NOT_RUN = 7
+    CALL_NOT_ENDED = 8
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -30,8 +32,10 @@ _MEANINGS = {
     Exit.USAGE: "The command line or a setting cannot be used; nothing was done.",
     Exit.UNREACHABLE: "The gateway could not be reached, or stopped answering.",
     Exit.UNAUTHORIZED: "The gateway wants a user and password, or refuses the ones it got.",
-    Exit.UNKNOWN_FUNCTION: "No function has that name.",
-    Exit.ERROR_ANSWER: "The function or the gateway answered with a status of 400 or above.",
+    Exit.UNKNOWN_FUNCTION: "No function has that name, or no call that id.",
+    Exit.ERROR_ANSWER: "The function or the gateway answered with 400 or above; an asynchronous call failed.",
+    Exit.CALL_NOT_RUN: "The asynchronous call was cancelled, or expired before it was run.",
+    Exit.CALL_NOT_ENDED: "The asynchronous call had not ended when the time to wait was over; it goes on.",
     Exit.INTERRUPTED: "Ended by Ctrl-C, by a second one for a server part.",
     Exit.BROKEN_PIPE: "Whoever read the output stopped reading, as `head` does.",
 }

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import click
 
+from holdfast.cli.calls import outcome, print_answer, print_result
 from holdfast.cli.command import Command, gateway_option, name_argument, namespace_option
 from holdfast.cli.exits import Exit
 from holdfast.cli.values import duration, header, query_pair
 from holdfast.client import find_credentials
+from holdfast.client.calls import Calls
 from holdfast.client.errors import GatewayError, GatewayRefused, UnknownFunction
-from holdfast.client.gateway import Answer, Gateway
-
-_MOST_REFUSAL_BYTES = 4096
+from holdfast.client.gateway import Gateway
 
 
 @click.command(
@@ -23,6 +23,7 @@ _MOST_REFUSAL_BYTES = 4096
     examples=[
         ("call and wait", "holdfast invoke figlet <<< Hi"),
         ("call asynchronously; standard output gets the call's id alone", "holdfast invoke -a figlet <<< Hi"),
+        ("store the call, wait for its end and print the answer", "holdfast invoke --async --wait figlet <<< Hi"),
         (
             "a callback URL means asynchronously",
             'holdfast invoke figlet -H "X-Callback-Url: http://127.0.0.1:8888" <<< Hi',
@@ -37,6 +38,7 @@ _MOST_REFUSAL_BYTES = 4096
 @gateway_option
 @namespace_option
 @click.option("-a", "--async", "asynchronous", is_flag=True, help="Do not wait: print the call's id once it is stored.")
+@click.option("--wait", is_flag=True, help="Call asynchronously, wait for the end, and print the function's answer.")
 @click.option(
     "-H",
     "--header",
@@ -70,7 +72,7 @@ _MOST_REFUSAL_BYTES = 4096
     default="15m",
     show_default=True,
     metavar="DURATION",
-    help="Longest silence of the gateway to bear.",
+    help="Longest silence of the gateway to bear; with --wait, the longest time to wait.",
 )
 def invoke(
     *,
@@ -78,6 +80,7 @@ def invoke(
     gateway: str,
     namespace: str,
     asynchronous: bool,
+    wait: bool,
     headers: tuple[tuple[str, str], ...],
     query: tuple[tuple[str, str], ...],
     method: str,
@@ -87,10 +90,12 @@ def invoke(
     """Call a function, and print its answer or the call's id.
 
     The body is read from standard input. A synchronous call prints the answer's body, byte for byte; a status of 400
-    or above is named on standard error and gives exit code 6. An asynchronous call prints its id.
+    or above is named on standard error and gives exit code 6. An asynchronous call prints its id,
+    with --wait instead the answer, and exits as the synchronous call does; 7 when the call was cancelled or expired,
+    8 when it had not ended in time.
     """
     callback_url = next((value for key, value in headers if key.lower() == "x-callback-url"), None)
-    asynchronous = asynchronous or callback_url is not None
+    asynchronous = asynchronous or wait or callback_url is not None
     method = method.upper()
     if asynchronous and method != "POST":
         raise click.UsageError(f"an asynchronous call is always POST, not {method}: leave out -m {method}")
@@ -100,7 +105,15 @@ def invoke(
     body = _read_body(wanted=method not in {"GET", "HEAD", "OPTIONS"})
     with Gateway(gateway, find_credentials(gateway)) as client:
         if asynchronous:
-            return _call_asynchronously(client, call, body, callback_url)
+            call_id = _store(client, call, body)
+            if wait:
+                return _wait(client, call, call_id)
+            whither = (
+                f"its result goes to {callback_url}" if callback_url else "no callback URL was given, so nobody is told"
+            )
+            click.echo(f"Accepted: {call.name} will run; {whither}. Call id:", err=True)
+            click.echo(call_id)
+            return Exit.DONE
         return _call(client, call, body)
 
 
@@ -142,13 +155,7 @@ def _call(client: Gateway, call: Call, body: bytes) -> Exit:
     ) as answer:
         if answer.status == 404:
             _refuse_unknown(client, call)
-        for chunk in answer.body():
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()  # events are to be seen when they come
-        if answer.status < 400:
-            return Exit.DONE
-        click.secho(f"{call.name} answered {answer.status} {answer.reason}", err=True, fg="red")
-        return Exit.ERROR_ANSWER
+        return print_answer(answer, call.name)
 
 
 def _refuse_unknown(client: Gateway, call: Call) -> None:
@@ -161,7 +168,8 @@ def _refuse_unknown(client: Gateway, call: Call) -> None:
         raise UnknownFunction(client.url, call.name, client.similar(call.name, call.namespace))
 
 
-def _call_asynchronously(client: Gateway, call: Call, body: bytes, callback_url: str | None) -> Exit:
+def _store(client: Gateway, call: Call, body: bytes) -> str:
+    """Have the call accepted; gives its id."""
     with client.invoke(
         call.route,
         body=body,
@@ -172,19 +180,17 @@ def _call_asynchronously(client: Gateway, call: Call, body: bytes, callback_url:
     ) as answer:
         if answer.status == 404:
             raise UnknownFunction(client.url, call.name, client.similar(call.name, call.namespace))
-        call_id = answer.headers.get("X-Call-Id")
+        call_id: str | None = answer.headers.get("X-Call-Id")
         if answer.status != 202 or call_id is None:
-            raise GatewayRefused(client.url, f"accept the call of {call.name}", answer.status, _text(answer))
-    whither = f"its result goes to {callback_url}" if callback_url else "no callback URL was given, so nobody is told"
-    click.echo(f"Accepted: {call.name} will run; {whither}. Call id:", err=True)
-    click.echo(call_id)
-    return Exit.DONE
+            raise GatewayRefused(client.url, f"accept the call of {call.name}", answer.status, answer.text())
+    return call_id
 
 
-def _text(answer: Answer) -> str:
-    text = b""
-    for chunk in answer.body():
-        text += chunk
-        if len(text) > _MOST_REFUSAL_BYTES:
-            break
-    return text[:_MOST_REFUSAL_BYTES].decode(errors="replace").strip() or answer.reason
+def _wait(client: Gateway, call: Call, call_id: str) -> Exit:
+    # Named before the wait: whoever presses Ctrl-C can still ask for it.
+    click.echo(f"Accepted, waiting for its end. Call id: {call_id}", err=True)
+    found = Calls(client).wait(call_id, call.timeout_s)
+    if found.has_ended and found.has_result:
+        return print_result(client, call_id)
+    click.secho(f"{call.name}: the call is {found.status}. {found.reason}".rstrip(), err=True, fg="red")
+    return outcome(found)

@@ -28,6 +28,9 @@ def explain(error: HoldfastError, program: str) -> Problem:
             return Problem(str(error), _log_in(error.gateway, tried=error.tried), Exit.UNAUTHORIZED)
         case client.UnknownFunction():
             return Problem(str(error), (_similar(error, program),), Exit.UNKNOWN_FUNCTION)
+        case client.UnknownCall():
+            advice = "An id is what `invoke --async` printed; records are kept for results_ttl, a day by default."
+            return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
         case client.GatewayRefused():
             return Problem(str(error), (), Exit.ERROR_ANSWER)
         case SettingError():

@@ -10,6 +10,7 @@ import click
 
 from holdfast.duration import parse_duration
 from holdfast.function import ROUTE_NAME
+from holdfast.invocation import is_call_id
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 
@@ -34,6 +35,13 @@ def function_name(text: str) -> str:
     """`name` or `name.namespace`."""
     if not re.fullmatch(ROUTE_NAME, text):
         raise click.BadParameter(f"{text!r} cannot be a function's name: letters, digits, '-', '_' and '.' can")
+    return text
+
+
+def call_id(text: str) -> str:
+    """An asynchronous call's id."""
+    if not is_call_id(text.encode()):
+        raise click.BadParameter(f"{text!r} cannot be a call's id: 1 to 128 letters, digits, '-' and '_'")
     return text
 
 

@@ -5,6 +5,7 @@
         ├── GatewayUnreachable       no answer: nothing listens there, or it went silent
         ├── Unauthorized             401 or 403: user and password are missing or wrong
         ├── UnknownFunction          404: no such function
+        ├── UnknownCall              404 or 410: no such call, or its record has expired
         └── GatewayRefused           any other answer of 400 or above, or one that is not this API's
 
 Each carries the gateway's URL. What the user can do about it is said by the command line, which knows its own name.
@@ -48,6 +49,15 @@ class UnknownFunction(GatewayError):
         super().__init__(gateway, f"no function is called {name} at {gateway}")
         self.name = name
         self.similar = similar
+
+
+class UnknownCall(GatewayError):
+    """No call has this id, or no longer. `text` is the gateway's explanation."""
+
+    def __init__(self, gateway: str, call_id: str, text: str) -> None:
+        super().__init__(gateway, f"the gateway at {gateway} knows no call {call_id}: {text}".rstrip())
+        self.call_id = call_id
+        self.text = text
 
 
 class GatewayRefused(GatewayError):

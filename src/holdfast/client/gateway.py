@@ -28,6 +28,7 @@ CONNECT_TIMEOUT_S = 5.0
 API_TIMEOUT_S = 30.0
 # How much of a refusal's text is shown: a gateway's is one sentence, a proxy's in between may be a page.
 _MOST_REFUSAL_CHARACTERS = 500
+_MOST_REFUSAL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,15 @@ class Answer:
         with _mapped(self._gateway):
             yield from self._response.iter_raw()
 
+    def text(self) -> str:
+        """The beginning of the body as text, or the status's words when there is none: for showing a refusal."""
+        text = b""
+        for chunk in self.body():
+            text += chunk
+            if len(text) > _MOST_REFUSAL_BYTES:
+                break
+        return text[:_MOST_REFUSAL_BYTES].decode(errors="replace").strip() or self.reason
+
 
 class Gateway:
     """A client of one gateway; a context manager that owns its connections."""
@@ -143,6 +153,18 @@ class Gateway:
                 yield Answer(response.status_code, response.reason_phrase, response.headers, self.url, response)
             finally:
                 response.close()
+
+    @contextmanager
+    def exchange(
+        self, method: str, path: str, query: dict[str, str] | None = None, *, timeout_s: float
+    ) -> Iterator[Answer]:
+        """Ask one of the open routes; yields the answer whatever its status. No credentials are sent."""
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        with (
+            _mapped(self.url),
+            self._http.stream(method, f"{self.url}{path}", params=query, timeout=timeout) as response,
+        ):
+            yield Answer(response.status_code, response.reason_phrase, response.headers, self.url, response)
 
     def functions(self, namespace: str = "") -> list[FunctionStatus]:
         """All functions of a namespace, as the gateway orders them."""

@@ -125,7 +125,7 @@ class FakeGateway:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
-            do_GET = do_POST = do_PUT = handle_any  # noqa: N815 - the library's names
+            do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - the library's names
 
             def log_message(self, *_arguments: object) -> None:
                 pass

@@ -79,6 +79,28 @@ def test_a_synchronous_call_prints_the_functions_answer(user: Holdfast) -> None:
     assert user("invoke", "echo", stdin=body).out == body
 
 
+def test_a_call_is_waited_for_shown_and_its_result_printed(user: Holdfast) -> None:
+    waited = user("invoke", "--async", "--wait", "figlet", stdin=b"Hi")
+    assert (waited.code, waited.out.decode().rstrip()) == (0, BANNER), waited.err
+    call = user("invoke", "-a", "figlet", stdin=b"Hi").out.decode().strip()
+    assert user("calls", "wait", call, "--timeout", "30s").code == 0
+    assert json.loads(user("calls", "show", call, "-o", "json").out)["status"] == "succeeded"
+    assert user("calls", "result", call).out.decode().rstrip() == BANNER
+    assert user("calls", "tail", call).lines[-1].startswith("succeeded")
+    assert user("calls", "cancel", call).code == 6
+
+
+def test_a_call_that_fails_exits_as_the_synchronous_call_does(user: Holdfast) -> None:
+    failed = user("invoke", "-a", "--wait", "chaos", "--query", "status=404", "--query", "body=no page")
+    assert (failed.code, failed.out.strip()) == (6, b"no page"), failed.err
+
+
+def test_a_call_that_is_cancelled_ends_the_wait_for_it(user: Holdfast) -> None:
+    call = user("invoke", "-a", "figlet", "-H", "X-Delay: 10m", stdin=b"Hi").out.decode().strip()
+    assert user("calls", "cancel", call).code == 0
+    assert user("calls", "wait", call, "--timeout", "30s").code == 7
+
+
 def test_the_user_who_runs_the_server_needs_no_login(user: Holdfast, server: Server) -> None:
     for gateway in (server.gateway, f"localhost:{server.port}"):
         ended = user("list", "-q", "-g", gateway)

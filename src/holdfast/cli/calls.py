@@ -1,0 +1,211 @@
+"""`calls`: what became of asynchronous calls, their results, and cancelling them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from holdfast.cli.command import Command, Group, gateway_option
+from holdfast.cli.exits import Exit
+from holdfast.cli.output import fields
+from holdfast.cli.values import call_id, duration
+from holdfast.client import find_credentials
+from holdfast.client.calls import Calls, CallStatus
+from holdfast.client.gateway import Answer, Gateway
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_OUTCOMES = {
+    "succeeded": Exit.DONE,
+    "failed": Exit.ERROR_ANSWER,
+    "cancelled": Exit.CALL_NOT_RUN,
+    "expired": Exit.CALL_NOT_RUN,
+}
+
+
+@click.group("calls", cls=Group)
+def calls() -> None:
+    """Ask after asynchronous calls, and cancel them.
+
+    A call's id is what `invoke --async` prints. Whoever knows it may ask: no password is needed.
+    """
+
+
+def _id_argument(function: Decorated) -> Decorated:
+    return click.argument("call", type=call_id, metavar="ID")(function)
+
+
+def _output_option(function: Decorated) -> Decorated:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Form of the output; JSON as the gateway gives it.",
+    )(function)
+
+
+@calls.command(
+    "show",
+    cls=Command,
+    examples=[
+        ("what became of a call", "holdfast calls show 5d2f0c7a"),
+        ("as JSON, for a script", "holdfast calls show 5d2f0c7a --output json"),
+    ],
+)
+@_id_argument
+@gateway_option
+@_output_option
+def show(*, call: str, gateway: str, output: str) -> None:
+    """Show what is known of a call."""
+    with _gateway(gateway) as client:
+        _print(Calls(client).show(call), output)
+
+
+@calls.command(
+    "wait",
+    cls=Command,
+    examples=[
+        ("until it has ended, at most a minute", "holdfast calls wait 5d2f0c7a --timeout 1m"),
+        ("go on only when it has succeeded", "holdfast calls wait 5d2f0c7a && holdfast calls result 5d2f0c7a"),
+    ],
+)
+@_id_argument
+@gateway_option
+@click.option(
+    "--timeout", type=duration, default="15m", show_default=True, metavar="DURATION", help="Longest time to wait."
+)
+@_output_option
+def wait(*, call: str, gateway: str, timeout: float, output: str) -> Exit:
+    """Wait until a call has ended, and show what became of it.
+
+    The exit code tells the outcome: 0 succeeded, 6 failed, 7 cancelled or expired, 8 not ended in time.
+    """
+    with _gateway(gateway) as client:
+        found = Calls(client).wait(call, timeout)
+    _print(found, output)
+    return outcome(found)
+
+
+@calls.command(
+    "result",
+    cls=Command,
+    examples=[("the function's answer, byte for byte", "holdfast calls result 5d2f0c7a > banner.txt")],
+)
+@_id_argument
+@gateway_option
+def result(*, call: str, gateway: str) -> Exit:
+    """Print what the function answered.
+
+    The exit code is that of a synchronous `invoke`: 6 when the function answered with a status of 400 or above.
+    """
+    with _gateway(gateway) as client:
+        return print_result(client, call)
+
+
+@calls.command(
+    "cancel",
+    cls=Command,
+    examples=[("a call that waits is never run, one that runs is stopped", "holdfast calls cancel 5d2f0c7a")],
+)
+@_id_argument
+@gateway_option
+def cancel(*, call: str, gateway: str) -> None:
+    """Cancel a call; nobody is called back."""
+    with _gateway(gateway) as client:
+        Calls(client).cancel(call)
+    click.echo(f"Cancelled: {call}")
+
+
+@calls.command(
+    "tail",
+    cls=Command,
+    examples=[
+        ("each change until it has ended", "holdfast calls tail 5d2f0c7a"),
+        ("one JSON object a line", "holdfast calls tail 5d2f0c7a --output json"),
+    ],
+)
+@_id_argument
+@gateway_option
+@_output_option
+def tail(*, call: str, gateway: str, output: str) -> Exit:
+    """Follow a call: a line at each change, until it has ended. The exit code is that of `calls wait`."""
+    code = Exit.CALL_NOT_ENDED
+    with _gateway(gateway) as client:
+        for found in Calls(client).events(call):
+            click.echo(json.dumps(found.raw) if output == "json" else _line(found))
+            code = outcome(found)
+    return code
+
+
+def outcome(found: CallStatus) -> Exit:
+    """The exit code for what became of a call."""
+    return _OUTCOMES.get(found.status, Exit.CALL_NOT_ENDED)
+
+
+def print_result(client: Gateway, call: str) -> Exit:
+    """Print the function's answer to a call that has one, as for a synchronous call."""
+    with Calls(client).result(call) as answer:
+        return print_answer(answer, f"the function of call {call}")
+
+
+def print_answer(answer: Answer, who: str) -> Exit:
+    """Print an answer's body as it comes; a status of 400 or above is named on standard error."""
+    for chunk in answer.body():
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()  # events are to be seen when they come
+    if answer.status < 400:
+        return Exit.DONE
+    click.secho(f"{who} answered {answer.status} {answer.reason}".rstrip(), err=True, fg="red")
+    return Exit.ERROR_ANSWER
+
+
+def _gateway(url: str) -> Gateway:
+    return Gateway(url, find_credentials(url))
+
+
+def _print(found: CallStatus, output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(found.raw, indent=2))
+        return
+    for line in fields(_description(found)):
+        click.echo(line)
+
+
+def _description(found: CallStatus) -> dict[str, str | list[str]]:
+    raw = found.raw
+    answer, callback = raw.get("result"), raw.get("callback")
+    return {
+        "Call": found.id,
+        "Function": f"{found.function}.{raw.get('namespace', '')}".rstrip("."),
+        "Status": found.status,
+        "Reason": found.reason,
+        "Accepted": str(raw.get("accepted_at") or ""),
+        "Started": str(raw.get("started_at") or ""),
+        "Finished": str(raw.get("finished_at") or ""),
+        "Next run": str(raw.get("next_attempt_at") or ""),
+        "Runs": [_run(attempt) for attempt in raw.get("attempts") or []],
+        "Result": f"{answer.get('status')}, {answer.get('bytes')} bytes" if answer else "",
+        "Callback": f"{callback.get('status')}: {callback.get('url')}" if callback else "",
+    }
+
+
+def _run(attempt: dict[str, Any]) -> str:
+    became = attempt.get("status") or attempt.get("error") or "no answer"
+    return f"{attempt.get('started_at')}  {became}  {float(attempt.get('duration_seconds') or 0):.3f} s"
+
+
+def _line(found: CallStatus) -> str:
+    raw = found.raw
+    runs = len(raw.get("attempts") or [])
+    parts = [f"{found.status:<9}", f"runs: {runs}"]
+    if raw.get("next_attempt_at"):
+        parts.append(f"next at {raw['next_attempt_at']}")
+    if found.reason:
+        parts.append(found.reason)
+    return "  ".join(parts)
