@@ -25,7 +25,7 @@ def explain(error: HoldfastError, program: str) -> Problem:
         case client.GatewayUnreachable():
             return Problem(str(error), _reach(error.sent, program), Exit.UNREACHABLE)
         case client.Unauthorized():
-            return Problem(str(error), _log_in(error.gateway, tried=error.tried), Exit.UNAUTHORIZED)
+            return Problem(str(error), _log_in(error.gateway, program, tried=error.tried), Exit.UNAUTHORIZED)
         case client.UnknownFunction():
             return Problem(str(error), (_similar(error, program),), Exit.UNKNOWN_FUNCTION)
         case client.UnknownCall():
@@ -48,15 +48,15 @@ def _reach(sent: bool, program: str) -> tuple[str, ...]:
     )
 
 
-def _log_in(gateway: str, *, tried: bool) -> tuple[str, ...]:
+def _log_in(gateway: str, program: str, *, tried: bool) -> tuple[str, ...]:
     if tried:
         return (
-            "They came from OPENFAAS_USER and OPENFAAS_PASSWORD, from ~/.openfaas/config.yml,",
+            "They came from the command line, from OPENFAAS_USER and OPENFAAS_PASSWORD, from ~/.openfaas/config.yml,",
             "or from the data folder of a server on this machine: the first of these that has any.",
         )
     return (
         "Set OPENFAAS_USER and OPENFAAS_PASSWORD in the environment,",
-        f"or log in with OpenFaaS's client: faas-cli login -g {gateway}",
+        f"or log in: {program} login -g {gateway}",
         "A server started on this machine by the same user needs neither.",
     )
 

@@ -38,6 +38,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "describe": Entry("functions", "describe", "Show all there is to know about a function."),
         "logs": Entry("logs", "logs", "Show what a function wrote."),
     },
+    "Use a gateway": {
+        "login": Entry("login", "login", "Check a user and password with the gateway, and keep them."),
+        "logout": Entry("login", "logout", "Forget the user and password kept for a gateway."),
+    },
     "Run a server": {
         "serve": Entry("parts", "serve", "Run everything on this machine until Ctrl-C."),
         "gateway": Entry("parts", "gateway", "Run one gateway."),

@@ -3,7 +3,7 @@
 Three places are looked at, the most deliberate first:
 
 1. `OPENFAAS_USER` and `OPENFAAS_PASSWORD`: for the gateway that `OPENFAAS_URL` names, or for any when it is not set.
-2. `~/.openfaas/config.yml` (or `$OPENFAAS_CONFIG/config.yml`), where `faas-cli login` puts them.
+2. `~/.openfaas/config.yml` (or `$OPENFAAS_CONFIG/config.yml`), where `holdfast login` and `faas-cli login` put them.
 3. The data folder of a `holdfast serve` that runs on this machine (holdfast.client.servers).
 """
 
@@ -13,11 +13,11 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import yaml
 
 from holdfast.basic_auth import Credentials, read_credentials
+from holdfast.client.logins import login_file
 from holdfast.client.servers import find_server, same_gateway
 from holdfast.errors import StartError
 
@@ -39,10 +39,8 @@ def _from_environment(gateway_url: str, environ: Mapping[str, str]) -> Credentia
 
 
 def _from_faas_cli(gateway_url: str, environ: Mapping[str, str]) -> Credentials | None:
-    folder = environ.get("OPENFAAS_CONFIG")
-    path = (Path(folder) if folder else Path.home() / ".openfaas") / "config.yml"
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(login_file(environ).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     entries = config.get("auths") if isinstance(config, dict) else None

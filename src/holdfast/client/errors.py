@@ -1,17 +1,20 @@
 """What the client raises.
 
     HoldfastError
-    └── GatewayError             a gateway could not do what the client asked
-        ├── GatewayUnreachable       no answer: nothing listens there, or it went silent
-        ├── Unauthorized             401 or 403: user and password are missing or wrong
-        ├── UnknownFunction          404: no such function
-        ├── UnknownCall              404 or 410: no such call, or its record has expired
-        └── GatewayRefused           any other answer of 400 or above, or one that is not this API's
+    ├── GatewayError             a gateway could not do what the client asked
+    │   ├── GatewayUnreachable       no answer: nothing listens there, or it went silent
+    │   ├── Unauthorized             401 or 403: user and password are missing or wrong
+    │   ├── UnknownFunction          404: no such function
+    │   ├── UnknownCall              404 or 410: no such call, or its record has expired
+    │   └── GatewayRefused           any other answer of 400 or above, or one that is not this API's
+    └── LoginFileUnusable        the file of logins cannot be read or written
 
-Each carries the gateway's URL. What the user can do about it is said by the command line, which knows its own name.
+Those of a gateway carry its URL. What the user can do about it is said by the command line, which knows its own name.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from holdfast.errors import HoldfastError
 
@@ -68,3 +71,12 @@ class GatewayRefused(GatewayError):
         self.action = action
         self.status = status
         self.text = text
+
+
+class LoginFileUnusable(HoldfastError):
+    """The file of logins cannot be used; it has been left as it was."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the logins in {path} cannot be used: {reason}")
+        self.path = path
+        self.reason = reason
