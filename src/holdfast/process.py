@@ -69,9 +69,10 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 class Process:
     """A running child, made by `start`. `returncode` is None while it runs, negative when a signal ended it."""
 
-    def __init__(self, pid: int, ended: asyncio.Future[int]) -> None:
+    def __init__(self, pid: int, child: _Child) -> None:
         self.pid = pid
-        self._ended = ended
+        self._child = child
+        self._ended = child.ended
 
     @property
     def returncode(self) -> int | None:
@@ -81,6 +82,14 @@ class Process:
     async def wait(self) -> int:
         """The exit code, once the process has ended and its output is read. Cancelling the wait leaves it running."""
         return await asyncio.shield(self._ended)
+
+    def pause_output(self) -> None:
+        """Read no more of its standard output for now: a command that writes faster than its reader takes waits."""
+        self._child.pause()
+
+    def resume_output(self) -> None:
+        """Go on reading."""
+        self._child.resume()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process group."""
@@ -138,7 +147,7 @@ async def start(
     except OSError as error:
         where = f" in {cwd}" if cwd is not None else ""
         raise StartError(f"{argv[0]} could not be started{where}: {error.strerror or error}") from error
-    process = Process(transport.get_pid(), child.ended)
+    process = Process(transport.get_pid(), child)
     child.belongs_to(process.pid, transport)
     try:
         if stdin is not None:
@@ -146,6 +155,7 @@ async def start(
             _write_all(cast("asyncio.WriteTransport", transport.get_pipe_transport(0)), stdin)
         yield process
     finally:
+        child.resume()  # the end of unread output would never be seen
         await process.terminate(grace_s)
 
 
@@ -244,6 +254,7 @@ class _Child(asyncio.SubprocessProtocol):
         self._pid = 0
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = False
+        self._paused = False
         self._linger: asyncio.TimerHandle | None = None
 
     def belongs_to(self, pid: int, transport: asyncio.SubprocessTransport) -> None:
@@ -251,6 +262,26 @@ class _Child(asyncio.SubprocessProtocol):
         self._transport = transport
         if self._exited:  # it ended before this process heard that it had begun
             self._end_of_leader()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._stop_linger()
+        if (pipe := self._output()) is not None:
+            pipe.pause_reading()
+
+    def resume(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        if (pipe := self._output()) is not None:
+            pipe.resume_reading()
+        if self._exited:
+            self._begin_linger()
+
+    def _output(self) -> asyncio.ReadTransport | None:
+        pipe = self._transport.get_pipe_transport(1) if self._transport is not None else None
+        # A cast, for uvloop's transport is one without deriving from the class.
+        return cast("asyncio.ReadTransport", pipe) if pipe is not None and not pipe.is_closing() else None
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         assert isinstance(data, bytes)  # noqa: S101 - the transport is a binary one
@@ -265,12 +296,20 @@ class _Child(asyncio.SubprocessProtocol):
     def _end_of_leader(self) -> None:
         """The group ends with its leader; whoever left the group cannot hold the output open for long."""
         signal_group(self._pid, signal.SIGKILL)
+        if not self._paused:
+            self._begin_linger()
+
+    def _begin_linger(self) -> None:
         if self._transport is not None and not self.ended.done():
             self._linger = self._loop.call_later(OUTPUT_LINGER_S, self._transport.close)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is the interface's
+    def _stop_linger(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
+            self._linger = None
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is the interface's
+        self._stop_linger()
         if self._on_output_end is not None:
             self._on_output_end()
         # On the next turn: the transport learns its exit code before or after this call, by loop.

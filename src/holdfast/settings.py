@@ -430,10 +430,21 @@ class WatchdogSettings(Settings):
     mode: str = _choice(
         "mode",
         "serializing",
-        ("serializing",),
-        "How a command is used: started for each request, its output answered when it has ended.",
+        ("serializing", "streaming", "http", "static"),
+        "How requests are served: by a command started for each, its output answered when it has ended (serializing) "
+        "or as it comes (streaming); by a command started once that speaks HTTP (http); from a folder (static).",
     )
     process: str = _text("fprocess", "", "The command that is started for each request (also: function_process).")
+    upstream_url: str = _url(
+        "upstream_url",
+        "",
+        "With mode http, where the command listens (also: http_upstream_url). Empty: on a free port of 127.0.0.1, "
+        "which the command finds in PORT.",
+    )
+    upstream_wait_s: float = _duration(
+        "upstream_wait", "60s", "With mode http, how long the command may take until it listens."
+    )
+    static_path: str = _text("static_path", "", "With mode static, the folder whose files are served.")
     handler: str = _text("handler", "", "Folder of a Python function's handler.py, instead of fprocess.")
     handler_style: str = _choice(
         "handler_style",
@@ -442,7 +453,7 @@ class WatchdogSettings(Settings):
         "What the handler takes: handle(event, context) or handle(req).",
     )
     exec_timeout_s: float = _duration(
-        "exec_timeout", "10m", "Longest duration of one request; a forked process group is then killed."
+        "exec_timeout", "10m", "Longest duration of one request; the process group forked for it is then killed."
     )
     read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
     write_timeout_s: float = _duration(
@@ -474,7 +485,8 @@ class WatchdogSettings(Settings):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read every field; `function_process` is OpenFaaS's second name for `fprocess`."""
+        """Read every field; `function_process` and `http_upstream_url` are OpenFaaS's second names of two."""
         values = dict(os.environ if environ is None else environ)
         values["fprocess"] = values.get("fprocess") or values.get("function_process", "")
+        values["upstream_url"] = values.get("upstream_url") or values.get("http_upstream_url", "")
         return super(WatchdogSettings, cls).from_environment(values)

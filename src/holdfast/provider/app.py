@@ -185,13 +185,16 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
         log.warning("stack not wholly understood", warning=warning)
     data = settings.data_folder
     state, secrets = State.load(data), Secrets(data)
+    # Where commands run that come without a folder: what they write there is in nobody's way.
+    work = data / "work"
+    work.mkdir(mode=0o700, exist_ok=True)
     async with functions(settings, os.environ, secrets) as running:
         admin = Admin(
             running,
             state,
             secrets,
             namespace=settings.namespace,
-            folder=data,
+            folder=work,
             samples={sample.image: sample for sample in read_stack(SAMPLES).deployments},
         )
         admin.restore()

@@ -71,7 +71,7 @@ def launch(
     Raises DeploymentError for what cannot run on this machine.
     """
     function = deployment.ref.name
-    process = deployment.process or deployment.environment.get("fprocess", "")
+    process = process_of(deployment)
     style = HANDLER_STYLES.get(deployment.language)
     if style is not None and process:
         raise DeploymentError(
@@ -79,13 +79,16 @@ def launch(
             f"lang {deployment.language} runs handle() of the handler, so fprocess {process!r} would not be used: "
             "leave one of them out",
         )
-    if style is None and not process:
+    is_static = deployment.environment.get("mode") == "static"
+    if style is None and not process and not is_static:
         languages = ", ".join(HANDLER_STYLES)
         raise DeploymentError(
             function,
             f"lang {deployment.language or 'none'} cannot be run here without fprocess: "
             f"expected fprocess, the command to start for each request, or one of the languages {languages}",
         )
+    if is_static and not deployment.environment.get("static_path"):
+        raise DeploymentError(function, "mode static needs static_path, the folder whose files are served")
     environ = {
         "grace_period": format_duration(grace_period_s),
         **passed_on(own_environ),
@@ -98,7 +101,7 @@ def launch(
         environ[SECRETS_VARIABLE] = str(secrets)
     if style is not None:
         environ |= {"handler": str(_handler_folder(deployment)), "handler_style": style}
-    else:
+    elif process:
         environ["fprocess"] = process
     try:
         WatchdogSettings.from_environment(environ)
@@ -109,6 +112,12 @@ def launch(
     # -P: a file of the function that is named like a module of the library must not take its place in the watchdog.
     argv = (sys.executable, "-P", "-m", "holdfast.watchdog")
     return Launch(argv, environ, deployment.handler if deployment.handler and runs_in_handler else deployment.folder)
+
+
+def process_of(deployment: Deployment) -> str:
+    """The command, which may stand in the environment under either of OpenFaaS's names; empty when there is none."""
+    environment = deployment.environment
+    return deployment.process or environment.get("fprocess", "") or environment.get("function_process", "")
 
 
 def passed_on(own_environ: Mapping[str, str]) -> dict[str, str]:

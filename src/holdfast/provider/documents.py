@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from holdfast.errors import DeploymentError
 from holdfast.function import DEPLOYABLE, FunctionRef
+from holdfast.provider.deployments import process_of
 from holdfast.stack import Deployment, Resources
 
 MOST_REPLICAS = 100
@@ -69,7 +70,7 @@ def read_deployment(document: Any, *, namespace: str, folder: Path, samples: Map
         requests=_resources(fields, "requests", name),
         read_only_root_filesystem=fields.get("readOnlyRootFilesystem") is True,
     )
-    if process or environment.get("fprocess"):
+    if process_of(deployment) or environment.get("mode") == "static":
         return deployment
     return _as_sample(deployment, samples)
 

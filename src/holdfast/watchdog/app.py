@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
@@ -19,22 +21,29 @@ from holdfast.http1.exchange import Exchange
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import serve
 from holdfast.settings import LogSettings, WatchdogSettings
-from holdfast.watchdog.call import TEXT, Call, Function, Slots, Terms
+from holdfast.watchdog.call import TEXT, Collected, Function, Terms
 from holdfast.watchdog.fork import ForkedFunction
 from holdfast.watchdog.log import EventLog
 from holdfast.watchdog.python_function import PythonFunction, load_handler
+from holdfast.watchdog.slots import Slots, teller
 
 EXIT_FAILED = 1
 EXIT_SECOND_SIGNAL = 130
 
 
+class Serves(Protocol):
+    """What requests are handed to once they are let in."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """A request's head is complete: answer it, and take and free a slot for it."""
+
+
 class Watchdog:
     """The HTTP application: answers for its health itself and hands everything else to the function."""
 
-    def __init__(self, terms: Terms, max_body_bytes: int) -> None:
-        self._terms = terms
-        self._slots = terms.slots
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, function: Serves, slots: Slots) -> None:
+        self._begin = function.begin
+        self._slots = slots
         self.stopping = False
 
     def begin(self, exchange: Exchange) -> None:
@@ -50,7 +59,7 @@ class Watchdog:
         if self._slots.full:
             exchange.respond(*self._too_many())
             return
-        exchange.collect(self._max_body_bytes, Call(exchange, self._terms).begin)
+        self._begin(exchange)
 
     def _health(self, *, is_ready: bool) -> tuple[int, bytes, bytes]:
         if self.stopping:
@@ -79,8 +88,10 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
         )
         listening.set_inheritable(False)
         ready_fd = _ready_fd()
-        make = _function(settings, log)
-        return uvloop.run(_main(settings, make, listening, ready_fd, log))
+        open_function = _function(settings, log)
+        return uvloop.run(_main(settings, open_function, listening, ready_fd, log))
+    except asyncio.CancelledError:
+        return 0  # asked to stop before it was ready
     except HoldfastError as error:
         first, _, rest = str(error).partition("\n")
         trace = rest + "\n" if rest else ""
@@ -98,53 +109,113 @@ def _ready_fd() -> int | None:
     return int(number)
 
 
-def _function(settings: WatchdogSettings, log: EventLog) -> Callable[[asyncio.AbstractEventLoop], Function]:
+Opened = AbstractAsyncContextManager[Serves]
+Open = Callable[[Slots, asyncio.Event], Opened]
+"""Makes a function ready on the loop; the event is set when it can serve no more."""
+
+
+def _function(settings: WatchdogSettings, log: EventLog) -> Open:
     """Get ready whatever can fail before the loop runs; code of the function is imported without a loop."""
+    if settings.handler and (settings.process or settings.mode == "static"):
+        os.chdir(settings.handler)
+    if settings.mode == "static":
+        from holdfast.watchdog.static import StaticFolder  # noqa: PLC0415 - the other modes do without email and mimetypes
+
+        return lambda slots, _: nullcontext(StaticFolder(settings.static_path, slots))
+    if settings.process and settings.mode == "http":
+        return lambda slots, ended: _upstream(settings, slots, ended, log)
     if settings.process:
-        if settings.handler:
-            os.chdir(settings.handler)
         forked = ForkedFunction(settings, dict(os.environ), log)
-        return lambda _: forked
+        return lambda slots, _: _collected(settings, slots, lambda _: forked, log)
     if settings.handler:
         handle = load_handler(Path(settings.handler).resolve())
-        return lambda loop: PythonFunction(handle, settings, loop, log)
+        return lambda slots, _: _collected(
+            settings, slots, lambda loop: PythonFunction(handle, settings, loop, log), log
+        )
     raise SettingError(
         "fprocess", "", "a command to start for each request, or in `handler` a folder with a handler.py"
     )
 
 
-async def _main(
-    settings: WatchdogSettings,
-    make: Callable[[asyncio.AbstractEventLoop], Function],
-    listening: socket.socket,
-    ready_fd: int | None,
-    log: EventLog,
-) -> int:
+@asynccontextmanager
+async def _collected(
+    settings: WatchdogSettings, slots: Slots, make: Callable[[asyncio.AbstractEventLoop], Function], log: EventLog
+) -> AsyncIterator[Serves]:
+    """A function whose calls begin once their bodies are complete."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _asked_to_stop, stop)
     function = make(loop)
     terms = Terms(
         function=function,
-        slots=Slots(settings.max_inflight),
+        slots=slots,
         exec_timeout_s=settings.exec_timeout_s,
         loop=loop,
         log=log,
         debug=settings.write_debug,
     )
-    watchdog = Watchdog(terms, settings.max_body_bytes)
-    async with serve(watchdog, sockets=[listening], limits=_limits(settings)) as server:
-        if ready_fd is None:
-            log.info("watchdog ready", url=sockets.url_of(listening))
-        else:
-            os.write(ready_fd, b"ready %d\n" % os.getpid())
-            os.close(ready_fd)
-        await stop.wait()
-        watchdog.stopping = True
-        await server.drain(settings.grace_period_s)
+    try:
+        yield Collected(terms, settings.max_body_bytes)
+    finally:
         await function.close()
-    return 0
+
+
+@asynccontextmanager
+async def _upstream(
+    settings: WatchdogSettings, slots: Slots, ended: asyncio.Event, log: EventLog
+) -> AsyncIterator[Serves]:
+    """A function that is a server of its own. Imported here: the other modes do without an HTTP client."""
+    from holdfast.watchdog.upstream import upstream  # noqa: PLC0415 - 30 ms and 5 MB
+
+    async with upstream(settings, slots, log) as function:
+
+        async def watch() -> None:
+            log.error(await function.ended())
+            ended.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield function
+        finally:
+            watching.cancel()
+
+
+async def _main(
+    settings: WatchdogSettings,
+    open_function: Open,
+    listening: socket.socket,
+    ready_fd: int | None,
+    log: EventLog,
+) -> int:
+    loop = asyncio.get_running_loop()
+    stop, ended = asyncio.Event(), asyncio.Event()
+    opening = asyncio.current_task()
+    assert opening is not None  # noqa: S101 - this is a coroutine that runs
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _asked_to_stop, stop, opening)
+    tell = teller(ready_fd) if ready_fd is not None else None
+    slots = Slots(settings.max_inflight, loop, tell)
+    async with open_function(slots, ended) as function:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _asked_to_stop, stop, None)
+        watchdog = Watchdog(function, slots)
+        async with serve(watchdog, sockets=[listening], limits=_limits(settings)) as server:
+            if tell is None:
+                log.info("watchdog ready", url=sockets.url_of(listening))
+            else:
+                tell(b"ready %d\n" % os.getpid())
+            await _either(stop, ended)
+            watchdog.stopping = True
+            await server.drain(settings.grace_period_s if stop.is_set() else 0.0)
+    return 0 if stop.is_set() else EXIT_FAILED
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Return once one of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _limits(settings: WatchdogSettings) -> Limits:
@@ -158,7 +229,9 @@ def _limits(settings: WatchdogSettings) -> Limits:
     )
 
 
-def _asked_to_stop(stop: asyncio.Event) -> None:
+def _asked_to_stop(stop: asyncio.Event, opening: asyncio.Task[int] | None) -> None:
     if stop.is_set():
         os._exit(EXIT_SECOND_SIGNAL)
     stop.set()
+    if opening is not None:
+        opening.cancel()  # a function that is not ready yet has nothing to finish

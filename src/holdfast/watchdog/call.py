@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from holdfast.headers import RawHeaders
 from holdfast.http1.exchange import Exchange
 from holdfast.watchdog.log import EventLog
+from holdfast.watchdog.slots import Slots
 
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
@@ -29,20 +31,16 @@ class Function(Protocol):
         """End everything that still runs."""
 
 
-class Slots:
-    """Counts the calls that run; a call holds its slot until it has really ended, not only until it is answered."""
+class Collected:
+    """Has each request's body collected before its call begins."""
 
-    __slots__ = ("most", "taken")
+    def __init__(self, terms: Terms, max_body_bytes: int) -> None:
+        self._terms = terms
+        self._max_body_bytes = max_body_bytes
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        """0: no limit."""
-        self.taken = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether one more call is too many."""
-        return 0 < self.most <= self.taken
+    def begin(self, exchange: Exchange) -> None:
+        """A request's head is complete."""
+        exchange.collect(self._max_body_bytes, Call(exchange, self._terms).begin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Call:
         """The task that runs it, for functions that run calls as tasks."""
         self._terms = terms
         self._timer: asyncio.TimerHandle | None = None
-        terms.slots.taken += 1
+        terms.slots.take()
         exchange.on_gone(self._gone)
 
     @property
@@ -99,21 +97,30 @@ class Call:
             duration = b"X-Duration-Seconds: %.6f\r\n" % (time.perf_counter() - self.begun)
             self.exchange.respond(status, headers + duration, body)
 
+    def stream(self, headers: RawHeaders) -> bool:
+        """Begin an answer of unknown length; its pieces go to `exchange`. False: nobody waits for it any more."""
+        if self.exchange.answered or self.exchange.over:
+            return False
+        self.exchange.start(200, headers, None)
+        return True
+
     def ended(self) -> None:
         """Nothing of it runs any more: its slot is free."""
         if self._timer is not None:
             self._timer.cancel()
-        self._terms.slots.taken -= 1
+        self._terms.slots.free()
 
     def _too_slow(self) -> None:
         limit_s = self._terms.exec_timeout_s
         self._terms.log.error("function too slow", call_id=self.call_id, exec_timeout_s=limit_s)
+        if self.exchange.answered:
+            self.exchange.abort()  # a streamed answer: whoever reads it must not take it for whole
         self.answer(504, TEXT, f"The function did not finish within {limit_s:g} s (exec_timeout).\n".encode())
         self._terms.function.cancel(self)
 
     def _gone(self) -> None:
         if self._timer is None:
-            self._terms.slots.taken -= 1  # the client left during upload: it never ran
+            self._terms.slots.free()  # the client left during upload: it never ran
             return
         self._terms.log.warning("caller left", call_id=self.call_id)
         self._terms.function.cancel(self)

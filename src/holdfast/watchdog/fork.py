@@ -1,8 +1,9 @@
 """A function that is a command: started for each request, the body on its input, its output the answer.
 
-The answer is held until the command has ended, because only its exit code tells whether it is one. Standard error is
-logged as it comes. A command's whole process group ends with it, and is killed when its time is over or its caller
-has gone.
+In mode `serializing` the answer is held until the command has ended, because only its exit code tells whether it is
+one. In mode `streaming` it goes out as it is written, no faster than the caller takes it, and a command that fails
+after its first byte breaks the answer off. Standard error is logged as it comes. A command's whole process group ends
+with it, and is killed when its time is over or its caller has gone.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from holdfast.errors import SettingError, StartError
+from holdfast.headers import RawHeaders
 from holdfast.http1.message import header_lines
-from holdfast.process import LineCutter, Stream, start
+from holdfast.process import LineCutter, Process, Stream, start
 from holdfast.settings import WatchdogSettings
 from holdfast.watchdog.call import TEXT, Call
 from holdfast.watchdog.environment import request_environment
@@ -36,6 +38,7 @@ class ForkedFunction:
         self._environ = environ
         self._log = log
         self._argv = command(settings.process, environ)
+        self._streams = settings.mode == "streaming"
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, call: Call) -> None:
@@ -66,10 +69,11 @@ class ForkedFunction:
             headers=exchange.headers,
             body_length=len(call.body),
         )
-        output = _Output(call, self._settings, self._log)
+        output = (_StreamedOutput if self._streams else _Output)(call, self._settings, self._log)
         try:
             # No grace: whoever is cancelled here has either had all its time or nobody who waits for it.
             async with start(self._argv, environ=environ, stdin=call.body, on_data=output.take, grace_s=0) as process:
+                output.process = process
                 code = await process.wait()
             output.ended(code)
         except StartError as error:
@@ -112,6 +116,8 @@ def _not_started(error: StartError) -> tuple[int, bytes, bytes]:
 class _Output:
     """What one run writes, and the answer made of it."""
 
+    process: Process
+
     def __init__(self, call: Call, settings: WatchdogSettings, log: EventLog) -> None:
         self.overflown = False
         self._call = call
@@ -126,7 +132,10 @@ class _Output:
         if stream == "stderr":
             self._stderr = (self._stderr + data)[-MOST_STDERR_BYTES:]
             self._lines.feed(stream, data)
-            return
+        else:
+            self._take_answer(data)
+
+    def _take_answer(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > self._settings.max_output_bytes:
             self._stdout.clear()
@@ -141,7 +150,7 @@ class _Output:
         self._lines.end()
         body = b"".join(self._stdout)
         if code == 0:
-            self._call.answer(200, self._content_type(), body)
+            self._call.answer(200, header_lines(self._content_type()), body)
             return
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         self._log.error("function failed", call_id=self._call.call_id, exit_code=code)
@@ -149,17 +158,43 @@ class _Output:
             body += self._stderr
         self._call.answer(500, TEXT, body or f"The function {how}.\n".encode())
 
-    def _content_type(self) -> bytes:
+    def _content_type(self) -> RawHeaders:
         """The setting, else the request's own: OpenFaaS's rule, on which callers of text filters rely."""
         configured = self._settings.content_type.encode()
         value = configured or self._call.exchange.header(b"content-type") or DEFAULT_CONTENT_TYPE
-        return header_lines([(b"Content-Type", value)])
+        return [(b"Content-Type", value)]
 
     def _log_line(self, stream: Stream, line: str) -> None:
         if self._settings.prefix_logs:
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = f"{time} {stream} {self._call.call_id or '-'} {line}"
         self._log.output(line)
+
+
+class _StreamedOutput(_Output):
+    """The answer goes out while it is written; it begins with the first byte."""
+
+    _begun = False
+
+    def _take_answer(self, data: bytes) -> None:
+        exchange = self._call.exchange
+        if not self._begun:
+            if not self._call.stream(self._content_type()):
+                return
+            self._begun = True
+            exchange.on_flow(self.process.pause_output, self.process.resume_output)
+        exchange.write(data)
+
+    def ended(self, code: int) -> None:
+        if not self._begun:
+            super().ended(code)
+            return
+        self._lines.end()
+        if code == 0:
+            self._call.exchange.end()
+            return
+        self._log.error("function failed after its answer had begun", call_id=self._call.call_id, exit_code=code)
+        self._call.exchange.abort()
 
 
 def _signal_name(number: int) -> str:

@@ -74,7 +74,7 @@ def test_fprocess_may_stand_in_the_environment(tmp_path: Path) -> None:
         ({"language": "python3", "handler": Path("/nowhere")}, "f: handler /nowhere has no handler.py"),
         ({"language": "python3", "process": "cat"}, "leave one of them out"),
         ({"process": "cat", "environment": {"exec_timeout": "6O"}}, "f: environment: exec_timeout='6O' cannot be used"),
-        ({"process": "cat", "environment": {"mode": "http"}}, "f: environment: mode='http' cannot be used"),
+        ({"process": "cat", "environment": {"mode": "afterburn"}}, "f: environment: mode='afterburn' cannot be used"),
         ({"process": "cat", "environment": {"log_encoding": "xml"}}, "f: environment: log_encoding='xml'"),
     ],
 )
