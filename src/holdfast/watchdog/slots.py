@@ -2,7 +2,7 @@
 
 A report is one line: `load <process id> <calls begun> <calls that run> <milliseconds of running, of all calls>`. The
 numbers only grow, the running ones aside, so that a reader takes the difference of any two reports and misses none.
-What follows from it is decided in the provider's scaling.py.
+The provider passes over these lines until it scales by load.
 """
 
 from __future__ import annotations
