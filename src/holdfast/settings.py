@@ -407,6 +407,15 @@ class ProviderSettings(Settings):
         "grace_period", "10s", "On SIGTERM, how long running requests of the functions may take to finish."
     )
     log_lines: int = _integer("log_lines", "10000", "Lines of output kept per function.", least=100)
+    max_bundle_bytes: int = _integer(
+        "max_bundle_bytes",
+        str(64 * 1024 * 1024),
+        "Largest bundle, packed: a function's folder as `holdfast push` sends it.",
+        least=1024,
+    )
+    install_timeout_s: float = _duration(
+        "install_timeout", "10m", "How long installing the requirements of one bundle may take."
+    )
 
     @property
     def data_folder(self) -> Path:
@@ -446,6 +455,9 @@ class WatchdogSettings(Settings):
     )
     static_path: str = _text("static_path", "", "With mode static, the folder whose files are served.")
     handler: str = _text("handler", "", "Folder of a Python function's handler.py, instead of fprocess.")
+    handler_packages: str = _text(
+        "handler_packages", "", "Folder of libraries installed for the handler, which it finds before all others."
+    )
     handler_style: str = _choice(
         "handler_style",
         "http",

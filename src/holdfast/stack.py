@@ -74,6 +74,8 @@ class Deployment:
     language: str = ""
     handler: Path | None = None
     """Folder of the function's code, absolute."""
+    packages: Path | None = None
+    """Where libraries of its own are installed; None: there are none. A stack has none, a bundle may."""
     image: str = ""
     process: str = ""
     """`fprocess`, the command that is started for each request."""

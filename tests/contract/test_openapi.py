@@ -28,6 +28,7 @@ EXAMPLES = 10
 # Of each operation, besides the edge cases that the document leads to.
 STOP_TIMEOUT_S = 60
 
+schemathesis.serializer.alias("application/gzip", "application/octet-stream")
 schema = schemathesis.openapi.from_dict(json.loads(document()))
 AnyCase: TypeAlias = schemathesis.Case[Any]
 CHECKS = [

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
+from holdfast.provider.bundles import Bundles
 from holdfast.provider.documents import (
     Namespace,
     read_deployment,
@@ -53,6 +55,7 @@ class Admin:
         namespace: str,
         folder: Path,
         samples: Mapping[str, Deployment],
+        bundles: Bundles,
     ) -> None:
         self._functions = running
         self._state = state
@@ -60,6 +63,7 @@ class Admin:
         self._namespace = namespace
         self._folder = folder
         self._samples = samples
+        self._bundles = bundles
         self.routes = [
             Route("/system/functions", self.deploy, methods=["POST", "PUT"]),
             Route("/system/functions", self.remove, methods=["DELETE"]),
@@ -135,7 +139,13 @@ class Admin:
         return Response(status_code=202)
 
     def _read(self, document: Any) -> Deployment:
-        return read_deployment(document, namespace=self._namespace, folder=self._folder, samples=self._samples)
+        return read_deployment(
+            document,
+            namespace=self._namespace,
+            folder=self._folder,
+            samples=self._samples,
+            bundle=self._bundles.resolve,
+        )
 
     # ---- secrets
 
@@ -222,7 +232,12 @@ class Admin:
 
 async def _body(request: Request) -> Any:
     """The request's JSON. Raises DeploymentError."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MOST_BODY_BYTES} bytes")
     try:
-        return json.loads(await request.body())
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise DeploymentError("", f"the body is not JSON: {error}") from error

@@ -29,6 +29,7 @@ from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.server import serve
 from holdfast.provider import LISTEN_FD
 from holdfast.provider.admin import MOST_BODY_BYTES, Admin, NotThereError
+from holdfast.provider.bundles import Bundles
 from holdfast.provider.deployments import status
 from holdfast.provider.logs import LogLine, Selection
 from holdfast.provider.replicas import Function, Functions, functions
@@ -71,7 +72,8 @@ class Api:
     async def describe(self, request: Request) -> Response:
         """`GET /system/function/<name>?namespace=&usage=1&wait=10s`.
 
-        `wait` holds the answer until a replica is ready, or so long.
+        `wait` holds the answer until a replica is ready, or so long; with `for=update` until the deployment as it is
+        now serves with all its replicas, or they have ended as often as they were started.
         """
         function = self._function(request.path_params["name"], request)
         wait = request.query_params.get("wait", "")
@@ -80,8 +82,11 @@ class Api:
                 wait_s = min(parse_duration(wait), LONGEST_WAIT_S)
             except ValueError as error:
                 raise HTTPException(400, f"wait: {error}") from error
-            self._functions.wake(function)
-            await function.wait_ready(wait_s)
+            if request.query_params.get("for") == "update":
+                await function.wait_updated(wait_s)
+            else:
+                self._functions.wake(function)
+                await function.wait_ready(wait_s)
         shown = _shown(function)
         if request.query_params.get("usage") in {"1", "true"}:
             pids = [replica.pid for replica in function.replicas if replica.pid is not None]
@@ -119,6 +124,8 @@ def _shown(function: Function) -> dict[str, Any]:
         created_at=function.created_at,
         replicas=function.wanted,
         endpoints=function.endpoints,
+        updated=function.updated,
+        restarts=function.restarts,
     )
 
 
@@ -189,6 +196,12 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     work = data / "work"
     work.mkdir(mode=0o700, exist_ok=True)
     async with functions(settings, os.environ, secrets) as running:
+        bundles = Bundles(
+            data / "bundles",
+            max_bytes=settings.max_bundle_bytes,
+            install_timeout_s=settings.install_timeout_s,
+            environ=os.environ,
+        )
         admin = Admin(
             running,
             state,
@@ -196,18 +209,20 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
             namespace=settings.namespace,
             folder=work,
             samples={sample.image: sample for sample in read_stack(SAMPLES).deployments},
+            bundles=bundles,
         )
         admin.restore()
+        await asyncio.to_thread(bundles.sweep, state.images())
         for deployment in stack.deployments:
             running.deploy(deployment)
         app: Any = Starlette(
-            routes=[*Api(running, settings.namespace).routes, *admin.routes],
+            routes=[*Api(running, settings.namespace).routes, *admin.routes, *bundles.routes],
             exception_handlers={HTTPException: _refuse, DeploymentError: _refuse_deployment},
         )
         if credentials is not None:
             app = BasicAuth(app, credentials)
         async with (
-            AsgiApplication(app, max_body_bytes=MOST_BODY_BYTES) as application,
+            AsgiApplication(app, max_body_bytes=max(MOST_BODY_BYTES, settings.max_bundle_bytes)) as application,
             serve(application, sockets=[listening]) as server,
         ):
             log.info("provider ready", url=sockets.url_of(listening), stack=str(path), functions=len(stack.deployments))

@@ -101,8 +101,15 @@ def launch(
         environ[SECRETS_VARIABLE] = str(secrets)
     if style is not None:
         environ |= {"handler": str(_handler_folder(deployment)), "handler_style": style}
+        if deployment.packages is not None:
+            environ["handler_packages"] = str(deployment.packages)
     elif process:
         environ["fprocess"] = process
+        if deployment.packages is not None:
+            # The `python3` of a command is the one that runs Holdfast; so it finds them.
+            environ["PYTHONPATH"] = os.pathsep.join(
+                filter(None, (str(deployment.packages), environ.get("PYTHONPATH", "")))
+            )
     try:
         WatchdogSettings.from_environment(environ)
         LogSettings.from_environment(environ)
@@ -139,8 +146,14 @@ def _handler_folder(deployment: Deployment) -> Path:
     return folder
 
 
-def status(deployment: Deployment, *, created_at: datetime, replicas: int, endpoints: list[str]) -> dict[str, Any]:
-    """OpenFaaS's FunctionStatus. `endpoints` is ours: the URLs of the ready replicas."""
+def status(
+    deployment: Deployment, *, created_at: datetime, replicas: int, endpoints: list[str], updated: int, restarts: int
+) -> dict[str, Any]:
+    """OpenFaaS's FunctionStatus with members of ours.
+
+    These are `endpoints`, the URLs of the ready replicas; `updatedReplicas`, how many of them are of the deployment as
+    it is now, not of the one before; `restarts`, how often those have ended by themselves.
+    """
     shown: dict[str, Any] = {
         "name": deployment.ref.name,
         "namespace": deployment.ref.namespace,
@@ -158,6 +171,8 @@ def status(deployment: Deployment, *, created_at: datetime, replicas: int, endpo
         "availableReplicas": len(endpoints),
         "createdAt": created_at.isoformat().replace("+00:00", "Z"),
         "endpoints": endpoints,
+        "updatedReplicas": updated,
+        "restarts": restarts,
     }
     for name, resources in (("limits", deployment.limits), ("requests", deployment.requests)):
         if resources is not None:

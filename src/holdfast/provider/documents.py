@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from holdfast.errors import DeploymentError
 from holdfast.function import DEPLOYABLE, FunctionRef
+from holdfast.provider.bundles import Bundle
 from holdfast.provider.deployments import process_of
 from holdfast.stack import Deployment, Resources
 
@@ -42,8 +44,19 @@ class Namespace(NamedTuple):
     annotations: Mapping[str, str]
 
 
-def read_deployment(document: Any, *, namespace: str, folder: Path, samples: Mapping[str, Deployment]) -> Deployment:
-    """A FunctionDeployment. `samples` are the functions that ship, by image. Raises DeploymentError."""
+def read_deployment(
+    document: Any,
+    *,
+    namespace: str,
+    folder: Path,
+    samples: Mapping[str, Deployment],
+    bundle: Callable[[str], Bundle | None] = lambda _image: None,
+) -> Deployment:
+    """A FunctionDeployment. Raises DeploymentError.
+
+    `samples` are the functions that ship, by image; `bundle` gives the bundle that an image names, None for others, and
+    may raise DeploymentError itself.
+    """
     fields = _object(document, "")
     name = _text(fields, "service", "")
     if DEPLOYABLE.fullmatch(name) is None:
@@ -70,9 +83,18 @@ def read_deployment(document: Any, *, namespace: str, folder: Path, samples: Map
         requests=_resources(fields, "requests", name),
         read_only_root_filesystem=fields.get("readOnlyRootFilesystem") is True,
     )
+    found = bundle(image)
+    if found is not None:
+        return _from_bundle(deployment, found)
     if process_of(deployment) or environment.get("mode") == "static":
         return deployment
     return _as_sample(deployment, samples)
+
+
+def _from_bundle(deployment: Deployment, bundle: Bundle) -> Deployment:
+    """An image that is a bundle: its language's handler, or the process, which then runs in the bundle's folder."""
+    language = "" if process_of(deployment) else bundle.language
+    return replace(deployment, folder=bundle.files, language=language, handler=bundle.files, packages=bundle.packages)
 
 
 def _as_sample(deployment: Deployment, samples: Mapping[str, Deployment]) -> Deployment:
@@ -82,7 +104,7 @@ def _as_sample(deployment: Deployment, samples: Mapping[str, Deployment]) -> Dep
         raise DeploymentError(
             deployment.ref.name,
             f"image {deployment.image!r} comes without envProcess, and images are not run here: give the command to "
-            f"run, or one of the images {', '.join(sorted(samples))}",
+            f"run, send its folder as a bundle (`holdfast up`), or take one of the images {', '.join(sorted(samples))}",
         )
     return Deployment(
         deployment.ref,

@@ -11,7 +11,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -34,6 +34,9 @@ GRACE_MARGIN_S = 2.0
 # How much longer than a directory's answer is fresh a replica goes on that nobody is told of any more.
 LEAVING_MARGIN_S = 0.5
 
+# So many ends of new replicas tell a caller who waits that the next start will not be better.
+HOPELESS_RESTARTS = 2
+
 log = structlog.get_logger()
 
 
@@ -48,6 +51,8 @@ class Replica:
         self.ready: bool = False
         self.leaving: bool = False
         """Whether it is about to be ended: nobody is told of it any more."""
+        self.restarts = 0
+        """How often its process ended without being asked to."""
         self._launch = launched
         self._logs = logs
         self._on_change = on_change
@@ -102,7 +107,9 @@ class Replica:
         self._log.error("replica ended, starting it again", pid=self.pid, code=code, last_line=self._last_line)
         self._logs.append(self.instance, f"[error] the watchdog ended with code {code}, it is started again")
         self.pid = None
-        self._update()
+        self.restarts += 1
+        self.ready = False
+        self._on_change()
 
     def _on_line(self, _stream: Stream, line: str) -> None:
         # Shown in the provider's own log, where a function must not paint over other lines.
@@ -139,8 +146,18 @@ class Function:
         serving = (*self.replicas, *self.outgoing)
         return [replica.endpoint for replica in serving if replica.ready and not replica.leaving]
 
+    @property
+    def updated(self) -> int:
+        """How many replicas of the present deployment are ready."""
+        return sum(replica.ready for replica in self.replicas)
+
+    @property
+    def restarts(self) -> int:
+        """How often a replica of the present deployment has ended by itself."""
+        return sum(replica.restarts for replica in self.replicas)
+
     def changed(self) -> None:
-        """A replica has become ready or stopped being so."""
+        """A replica has become ready or stopped being so, or has ended."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -153,6 +170,13 @@ class Function:
         except TimeoutError:
             pass
         return bool(self.endpoints)
+
+    async def wait_updated(self, timeout_s: float) -> None:
+        """Wait until the present deployment serves, or it is plain that it will not: its replicas end as they start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.updated < len(self.replicas) and self.restarts < HOPELESS_RESTARTS:
+                    await self._changed.wait()
 
     async def wait_all_ready(self) -> None:
         """Wait until every replica of the present deployment is ready."""

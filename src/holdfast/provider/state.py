@@ -40,6 +40,11 @@ class State:
             ) from error
         return state
 
+    def images(self) -> set[str]:
+        """The images of the functions kept."""
+        documents = (kept.get("document") for kept in self.functions.values())
+        return {str(document.get("image", "")) for document in documents if isinstance(document, dict)}
+
     def save(self) -> None:
         """Keep it. A crash leaves the old or the new file, never half of one."""
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")

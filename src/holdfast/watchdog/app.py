@@ -128,7 +128,7 @@ def _function(settings: WatchdogSettings, log: EventLog) -> Open:
         forked = ForkedFunction(settings, dict(os.environ), log)
         return lambda slots, _: _collected(settings, slots, lambda _: forked, log)
     if settings.handler:
-        handle = load_handler(Path(settings.handler).resolve())
+        handle = load_handler(Path(settings.handler).resolve(), settings.handler_packages)
         return lambda slots, _: _collected(
             settings, slots, lambda loop: PythonFunction(handle, settings, loop, log), log
         )

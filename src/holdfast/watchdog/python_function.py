@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import inspect
 import os
+import site
 import sys
 import traceback
 import types
@@ -39,8 +40,11 @@ class _Answer(NamedTuple):
     """The traceback to log, when the handler raised."""
 
 
-def load_handler(folder: Path) -> Handle:
+def load_handler(folder: Path, packages: str = "") -> Handle:
     """Import `handler.py` of a folder and give its `handle`. Raises StartError, which holds the traceback.
+
+    `packages` is a folder of installed libraries. They come before those of the Python that runs Holdfast; what the
+    watchdog itself has loaded already is not loaded anew.
 
     The folder becomes the working directory and the first place for imports. As in OpenFaaS's templates the module is
     `function.handler`, so that `from .other import x` works too.
@@ -48,6 +52,8 @@ def load_handler(folder: Path) -> Handle:
     if not (folder / "handler.py").is_file():
         raise StartError(f"{folder} has no handler.py")
     os.chdir(folder)
+    if packages:
+        _add_packages(packages)
     sys.path.insert(0, str(folder))
     package = types.ModuleType("function")
     package.__path__ = [str(folder)]
@@ -63,6 +69,14 @@ def load_handler(folder: Path) -> Handle:
         raise StartError(f"{folder / 'handler.py'} has no function handle")
     found: Handle = handle
     return found
+
+
+def _add_packages(folder: str) -> None:
+    """Put installed libraries first, with the paths that some of them add by .pth files."""
+    before = len(sys.path)
+    site.addsitedir(folder)
+    added = sys.path[before:]
+    sys.path[:] = added + sys.path[:before]
 
 
 def _own_trace(error: BaseException) -> str:

@@ -101,7 +101,12 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
         read_only_root_filesystem=True,
     )
     shown = status(
-        found, created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), replicas=2, endpoints=["http://127.0.0.1:1"]
+        found,
+        created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        replicas=2,
+        endpoints=["http://127.0.0.1:1"],
+        updated=1,
+        restarts=3,
     )
     assert shown == {
         "name": "f",
@@ -121,4 +126,6 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
         "availableReplicas": 1,
         "createdAt": "2026-01-02T03:04:05Z",
         "endpoints": ["http://127.0.0.1:1"],
+        "updatedReplicas": 1,
+        "restarts": 3,
     }
