@@ -87,6 +87,8 @@ class Deployment:
     limits: Resources | None = None
     requests: Resources | None = None
     read_only_root_filesystem: bool = False
+    skip_build: bool = False
+    """Whether a client leaves the folder where it is and deploys the image as it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,6 @@ def _deployment(
         raise DeploymentError(name, f"{functions.source}: a function's name is {_LABEL_RULE}")
     fields = functions.within(name, function=name)
     fields.warn_unknown(_DEPLOYED | _FOR_THE_BUILD)
-    fields.flag("skip_build")  # checked, though only a build looks at it
     namespace = fields.text("namespace") or namespace
     if not DEPLOYABLE.fullmatch(namespace):
         raise fields.error("namespace", namespace, _LABEL_RULE)
@@ -177,6 +178,7 @@ def _deployment(
         limits=fields.resources("limits"),
         requests=fields.resources("requests"),
         read_only_root_filesystem=fields.flag("readonly_root_filesystem"),
+        skip_build=fields.flag("skip_build"),
     )
 
 

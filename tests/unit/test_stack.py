@@ -74,6 +74,7 @@ functions:
             limits=Resources(memory="40Mi"),
             requests=Resources(memory="20Mi", cpu="100m"),
             read_only_root_filesystem=True,
+            skip_build=True,
         ),
     )
 

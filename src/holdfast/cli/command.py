@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from holdfast.cli.aliases import ALIASES
 from holdfast.cli.values import DEFAULT_GATEWAY, function_name, gateway_url
 from holdfast.settings import Settings
 
@@ -50,6 +51,10 @@ class Command(click.Command):
 class Group(click.Group):
     """Commands under one name, such as `calls show`; its help ends in its commands' first examples."""
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find one, under another name that faas-cli has for it too."""
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one example for each command."""
         program = ctx.find_root().info_name or "holdfast"
@@ -76,6 +81,36 @@ def gateway_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def stack_options(function: Decorated) -> Decorated:
+    """Add `-f/--yaml`, `--filter` and `--regex`."""
+    for option in reversed(
+        (
+            click.option(
+                "-f",
+                "--yaml",
+                metavar="FILE",
+                type=click.Path(dir_okay=False),
+                help="The stack file. Without it, stack.yaml or stack.yml of the current folder.",
+            ),
+            click.option(
+                "--filter",
+                "filter_",
+                default="",
+                metavar="PATTERN",
+                help="Only functions whose names match, as a shell's patterns do: 'order-*'.",
+            ),
+            click.option(
+                "--regex",
+                default="",
+                metavar="EXPRESSION",
+                help="Only functions with this regular expression in the name.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def namespace_option(function: Decorated) -> Decorated:
     """Add `-n/--namespace`."""
     return click.option(
@@ -90,6 +125,25 @@ def namespace_option(function: Decorated) -> Decorated:
 def name_argument(function: Decorated) -> Decorated:
     """Add `NAME`."""
     return click.argument("name", type=function_name, metavar="NAME", shell_complete=_complete_name)(function)
+
+
+def names_argument(function: Decorated) -> Decorated:
+    """Add `[NAME]...`."""
+    return click.argument("names", type=function_name, nargs=-1, metavar="[NAME]...", shell_complete=_complete_name)(
+        function
+    )
+
+
+def output_option(function: Decorated) -> Decorated:
+    """Add `-o/--output`, text or JSON."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Form of the output.",
+    )(function)
 
 
 def _complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature

@@ -17,6 +17,7 @@ class Exit(IntEnum):
     ERROR_ANSWER = 6
     CALL_NOT_RUN = 7
     CALL_NOT_ENDED = 8
+    NOT_READY = 9
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -32,10 +33,11 @@ _MEANINGS = {
     Exit.USAGE: "The command line or a setting cannot be used; nothing was done.",
     Exit.UNREACHABLE: "The gateway could not be reached, or stopped answering.",
     Exit.UNAUTHORIZED: "The gateway wants a user and password, or refuses the ones it got.",
-    Exit.UNKNOWN_FUNCTION: "No function has that name, or no call that id.",
+    Exit.UNKNOWN_FUNCTION: "No function or secret has that name, or no call that id.",
     Exit.ERROR_ANSWER: "The function or the gateway answered with 400 or above; an asynchronous call failed.",
     Exit.CALL_NOT_RUN: "The asynchronous call was cancelled, or expired before it was run.",
     Exit.CALL_NOT_ENDED: "The asynchronous call had not ended when the time to wait was over; it goes on.",
+    Exit.NOT_READY: "The function is deployed and does not become ready, or `ready` has waited in vain.",
     Exit.INTERRUPTED: "Ended by Ctrl-C, by a second one for a server part.",
     Exit.BROKEN_PIPE: "Whoever read the output stopped reading, as `head` does.",
 }

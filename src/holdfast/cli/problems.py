@@ -31,6 +31,14 @@ def explain(error: HoldfastError, program: str) -> Problem:
         case client.UnknownCall():
             advice = "An id is what `invoke --async` printed; records are kept for results_ttl, a day by default."
             return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
+        case client.UnknownSecret():
+            advice = f"List the secrets there are: {program} secret list"
+            return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
+        case client.NoBundlesTaken():
+            advice = "Give it an image instead, with skip_build: true in the stack file, or use another gateway: -g URL"
+            return Problem(str(error), (advice,), Exit.ERROR_ANSWER)
+        case client.NotReady():
+            return Problem(str(error), _not_ready(error.name, program), Exit.NOT_READY)
         case client.GatewayRefused():
             return Problem(str(error), (), Exit.ERROR_ANSWER)
         case SettingError():
@@ -58,6 +66,13 @@ def _log_in(gateway: str, program: str, *, tried: bool) -> tuple[str, ...]:
         "Set OPENFAAS_USER and OPENFAAS_PASSWORD in the environment,",
         f"or log in: {program} login -g {gateway}",
         "A server started on this machine by the same user needs neither.",
+    )
+
+
+def _not_ready(name: str, program: str) -> tuple[str, ...]:
+    return (
+        f"All that it wrote: {program} logs {name}",
+        "A version that ran before goes on serving; mend this one and deploy it again.",
     )
 
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from holdfast import __version__
+from holdfast.cli.aliases import ALIASES
 from holdfast.cli.exits import Exit
-from holdfast.cli.problems import explain
+from holdfast.cli.report import colour, report
 from holdfast.errors import HoldfastError
 
 
@@ -38,9 +39,23 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "describe": Entry("functions", "describe", "Show all there is to know about a function."),
         "logs": Entry("logs", "logs", "Show what a function wrote."),
     },
+    "Deploy functions": {
+        "new": Entry("new", "new", "Begin a function: a folder and its place in the stack file."),
+        "up": Entry("deploy", "up", "Build, push and deploy the functions of a stack file."),
+        "deploy": Entry("deploy", "deploy", "Deploy functions, or replace what runs under their names."),
+        "build": Entry("deploy", "build", "Pack the folders of functions into bundles."),
+        "push": Entry("deploy", "push", "Send bundles to where the functions will run."),
+        "remove": Entry("manage", "remove", "Remove functions."),
+        "scale": Entry("manage", "scale", "Set the number of a function's replicas."),
+        "secret": Entry("secret", "secret", "Keep what functions must know and nobody else."),
+        "store": Entry("store", "store", "Deploy the functions that ship with Holdfast."),
+    },
     "Use a gateway": {
         "login": Entry("login", "login", "Check a user and password with the gateway, and keep them."),
         "logout": Entry("login", "logout", "Forget the user and password kept for a gateway."),
+        "ready": Entry("manage", "ready", "Wait until the gateway or a function is ready."),
+        "namespaces": Entry("namespace", "namespaces", "List the namespaces."),
+        "namespace": Entry("namespace", "namespace", "Make, change and remove namespaces."),
     },
     "Run a server": {
         "serve": Entry("parts", "serve", "Run everything on this machine until Ctrl-C."),
@@ -67,7 +82,7 @@ class Program(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Load one."""
-        entry = ENTRIES.get(cmd_name)
+        entry = ENTRIES.get(cmd_name) or ENTRIES.get(ALIASES.get(cmd_name, ""))
         if entry is None:
             return None
         command = getattr(importlib.import_module(f"holdfast.cli.{entry.module}"), entry.attribute)
@@ -79,7 +94,7 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; an unknown one is answered with those that look like it."""
         similar = difflib.get_close_matches(args[0], ENTRIES, n=3)
-        if args[0] not in ENTRIES and similar and not ctx.resilient_parsing:
+        if args[0] not in ENTRIES and args[0] not in ALIASES and similar and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(similar)}?")
         return super().resolve_command(ctx, args)
 
@@ -118,20 +133,15 @@ def program() -> None:
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the program under a name; gives its exit code."""
-    colour = False if os.environ.get("NO_COLOR") else None  # None: click colours terminals only
     try:
-        result = program.main(list(arguments), prog_name=name, standalone_mode=False, color=colour)
+        result = program.main(list(arguments), prog_name=name, standalone_mode=False, color=colour())
     except click.Abort:
         return Exit.INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except HoldfastError as error:
-        problem = explain(error, name)
-        click.echo(f"{click.style(f'{name}:', fg='red')} {problem.message}", err=True, color=colour)
-        for line in problem.advice:
-            click.echo(f"  {line}", err=True)
-        return problem.code
+        return report(error, name)
     return result if isinstance(result, int) else Exit.DONE
 
 

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import click
 
 from holdfast.duration import parse_duration
-from holdfast.function import ROUTE_NAME
+from holdfast.function import DEPLOYABLE, ROUTE_NAME
 from holdfast.invocation import is_call_id
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?")
 _NOT_IN_A_HEADER = re.compile("[\r\n\0]")
 
 
@@ -36,6 +37,12 @@ def function_name(text: str) -> str:
     if not re.fullmatch(ROUTE_NAME, text):
         raise click.BadParameter(f"{text!r} cannot be a function's name: letters, digits, '-', '_' and '.' can")
     return text
+
+
+def split_name(name: str, namespace: str) -> tuple[str, str]:
+    """A name as it was written and the namespace given beside it; `name.namespace` says both."""
+    first, dot, last = name.rpartition(".")
+    return (first, last) if dot and first and last and not namespace else (name, namespace)
 
 
 def call_id(text: str) -> str:
@@ -78,6 +85,30 @@ def header(text: str) -> tuple[str, str]:
     if _NOT_IN_A_HEADER.search(value):
         raise click.BadParameter(f"the value of {name} has a line break or a NUL in it")
     return name, value
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`KEY=VALUE`, of an environment, labels or annotations; the first `=` divides, and the value may be empty."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def deployable_name(text: str) -> str:
+    """The name of a function that is deployed, or of a namespace."""
+    if text and DEPLOYABLE.fullmatch(text) is None:
+        raise click.BadParameter(
+            f"{text!r} cannot be deployed as a name: 1 to 63 of a-z, 0-9 and -, a letter or digit first and last"
+        )
+    return text
+
+
+def quantity(text: str) -> str:
+    """A Kubernetes quantity, as written."""
+    if text and _QUANTITY.fullmatch(text) is None:
+        raise click.BadParameter(f"{text!r} is no quantity such as 128Mi or 500m")
+    return text
 
 
 def query_pair(text: str) -> tuple[str, str]:

@@ -6,6 +6,10 @@
     │   ├── Unauthorized             401 or 403: user and password are missing or wrong
     │   ├── UnknownFunction          404: no such function
     │   ├── UnknownCall              404 or 410: no such call, or its record has expired
+    │   ├── UnknownSecret            404: no such secret
+    │   ├── NoBundlesTaken           404: a gateway of images, which takes no bundles
+    │   ├── BundleFailed             a bundle arrived and could not be prepared
+    │   ├── NotReady                 a function does not become ready
     │   └── GatewayRefused           any other answer of 400 or above, or one that is not this API's
     └── LoginFileUnusable        the file of logins cannot be read or written
 
@@ -71,6 +75,46 @@ class GatewayRefused(GatewayError):
         self.action = action
         self.status = status
         self.text = text
+
+
+class UnknownSecret(GatewayError):
+    """No secret has this name."""
+
+    def __init__(self, gateway: str, name: str, namespace: str) -> None:
+        super().__init__(gateway, f"no secret is called {name} in {namespace} at {gateway}")
+        self.name = name
+        self.namespace = namespace
+
+
+class NoBundlesTaken(GatewayError):
+    """The gateway knows nothing of bundles: it runs images, as OpenFaaS's own does."""
+
+    def __init__(self, gateway: str, name: str) -> None:
+        super().__init__(gateway, f"the gateway at {gateway} takes no bundles, so the folder of {name} cannot go there")
+        self.name = name
+
+
+class BundleFailed(GatewayError):
+    """The gateway has the bundle and cannot prepare it. `text` is its explanation, pip's own words among it."""
+
+    def __init__(self, gateway: str, name: str, text: str) -> None:
+        super().__init__(gateway, text or f"{name}: the bundle could not be prepared")
+        self.name = name
+        self.text = text
+
+
+class NotReady(GatewayError):
+    """A function was deployed and does not become ready.
+
+    `restarts` is how often its replicas have ended by themselves, `lines` is what they wrote last.
+    """
+
+    def __init__(self, gateway: str, name: str, reason: str, *, restarts: int = 0, lines: tuple[str, ...] = ()) -> None:
+        said = "".join(f"\n  {line}" for line in lines)
+        super().__init__(gateway, f"{name} is deployed but {reason}." + (f" It wrote:{said}" if said else ""))
+        self.name = name
+        self.restarts = restarts
+        self.lines = lines
 
 
 class LoginFileUnusable(HoldfastError):

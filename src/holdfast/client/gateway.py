@@ -20,6 +20,7 @@ import httpx
 
 from holdfast import __version__
 from holdfast.basic_auth import Credentials
+from holdfast.bundle import MEDIA_TYPE
 from holdfast.client.errors import GatewayError, GatewayRefused, GatewayUnreachable, Unauthorized, UnknownFunction
 from holdfast.function import DEFAULT_NAMESPACE
 
@@ -235,13 +236,69 @@ class Gateway:
         with self._understood("tell its version"):
             return dict(found)
 
-    def _json(self, action: str, path: str, query: dict[str, str]) -> Any:
+    def manage(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        document: Any = None,
+        query: dict[str, str] | None = None,
+        *,
+        timeout_s: float = API_TIMEOUT_S,
+    ) -> Any:
+        """Ask a route of /system, with the password; gives the answer's JSON, None when it has no body.
+
+        `action` is what the gateway is asked to do, in words for its refusal. Raises GatewayRefused for any status but
+        200, 201, 202 and 204.
+        """
         with _mapped(self.url):
-            response = self._http.get(f"{self.url}{path}", params=query, auth=self._auth)
-        if response.status_code != 200:
+            response = self._http.request(
+                method,
+                f"{self.url}{path}",
+                params=query,
+                json=document,
+                auth=self._auth,
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        if response.status_code not in {200, 201, 202, 204}:
             self._refuse(action, response)
+        # Only what was asked for is read: a change may be answered with a sentence.
+        if method != "GET" or not response.content:
+            return None
         with self._understood(action):
             return response.json()
+
+    @contextmanager
+    def upload(
+        self, path: str, action: str, pieces: Iterator[bytes], size: int, query: dict[str, str], *, timeout_s: float
+    ) -> Iterator[Iterator[Any]]:
+        """POST a file as it is read; yields the JSON objects that are answered line by line, as they come.
+
+        `timeout_s` is the longest silence to bear.
+        """
+        with (
+            _mapped(self.url),
+            self._http.stream(
+                "POST",
+                f"{self.url}{path}",
+                params=query,
+                content=pieces,
+                headers={"Content-Type": MEDIA_TYPE, "Content-Length": str(size)},
+                auth=self._auth,
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            ) as response,
+        ):
+            if response.status_code != 200:
+                response.read()
+                self._refuse(action, response)
+            yield (self._object(action, line) for line in response.iter_lines() if line)
+
+    def _object(self, action: str, line: str) -> Any:
+        with self._understood(action):
+            return dict(json.loads(line))
+
+    def _json(self, action: str, path: str, query: dict[str, str]) -> Any:
+        return self.manage("GET", path, action, query=query)
 
     def _refuse(self, action: str, response: httpx.Response) -> None:
         if response.status_code in {401, 403}:

@@ -59,13 +59,16 @@ def installer_environ(own_environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def install_command(python: Path, requirements: Path, *, has_pip: bool, uv: str | None) -> tuple[str, ...] | None:
-    """The command that installs into the environment of `python`; None when there is nothing to do it with. No I/O."""
+    """The command, to be run in the folder of `requirements`, that installs into the environment of `python`.
+
+    None when there is nothing to do it with. No I/O.
+    """
     if has_pip:
         pip = (sys.executable, "-m", "pip", "--python", str(python), "install")
         quiet = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--no-color")
-        return (*pip, *quiet, "--requirement", str(requirements))
+        return (*pip, *quiet, "--requirement", requirements.name)
     if uv is not None:
-        return (uv, "pip", "install", "--no-progress", "--python", str(python), "--requirement", str(requirements))
+        return (uv, "pip", "install", "--no-progress", "--python", str(python), "--requirement", requirements.name)
     return None
 
 

@@ -172,10 +172,13 @@ class Function:
         return bool(self.endpoints)
 
     async def wait_updated(self, timeout_s: float) -> None:
-        """Wait until the present deployment serves, or it is plain that it will not: its replicas end as they start."""
+        """Wait until the present deployment serves and nobody can know the one before any more.
+
+        Ends early when it is plain that it will not: its replicas end as they start.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.updated < len(self.replicas) and self.restarts < HOPELESS_RESTARTS:
+                while self.restarts < HOPELESS_RESTARTS and (self.outgoing or self.updated < len(self.replicas)):
                     await self._changed.wait()
 
     async def wait_all_ready(self) -> None:
@@ -322,6 +325,7 @@ class Functions:
         self._end(replica)
         if replica in function.outgoing:
             function.outgoing.remove(replica)
+            function.changed()
 
     def _end(self, replica: Replica) -> None:
         task = self._running.get(replica)

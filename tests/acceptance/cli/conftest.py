@@ -2,15 +2,18 @@
 
 import json
 import os
+import pty
 import queue
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -27,6 +30,7 @@ FIGLET = {
     "annotations": {},
 }
 ECHO = {**FIGLET, "name": "echo", "envProcess": "cat", "invocationCount": 12, "createdAt": "2026-01-30T08:00:00Z"}
+READY_WITHIN_S = 60.0
 CALL_ID = "4d0b6c1e-43a4-4b1c-9d5e-2f2f3c0a7b11"
 
 
@@ -196,3 +200,55 @@ class Ended:
 def holdfast(tmp_path: Path) -> Holdfast:
     keep = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     return Holdfast(tmp_path, {**keep, "HOME": str(tmp_path)})
+
+
+class Server(NamedTuple):
+    """A running server and the home of its user."""
+
+    gateway: str
+    port: int
+    home: Path
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("home")
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    ready = home / "ready.json"
+    command = [sys.executable, "-m", "holdfast", "serve", "--port", "0", "--metrics-port", "0"]
+    command += ["--durability", "os", "--ready-file", str(ready)]
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environ, cwd=home, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not ready.exists():
+            code = None
+            try:
+                code = process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, (home / "serve.log").read_text()
+            assert code is None, (home / "serve.log").read_text()
+        gateway = json.loads(ready.read_text())["gateway"]
+        yield Server(gateway, int(gateway.rpartition(":")[2]), home, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, (home / "serve.log").read_text()
+
+
+@pytest.fixture
+def user(holdfast: Holdfast, server: Server) -> Holdfast:
+    """The command line for the user who runs the server."""
+    holdfast.environ.update(HOME=str(server.home), OPENFAAS_URL=server.gateway)
+    return holdfast
+
+
+def on_a_terminal(holdfast: Holdfast, *arguments: str, environ: dict[str, str], stream: str = "stdout") -> bytes:
+    """Standard output, or error, of a command that has a terminal there."""
+    ours, theirs = pty.openpty()
+    process = holdfast.start(*arguments, stdin=subprocess.DEVNULL, environ=environ, **{stream: theirs})
+    os.close(theirs)
+    process.communicate(timeout=30)
+    text = os.read(ours, 65536)
+    os.close(ours)
+    return text

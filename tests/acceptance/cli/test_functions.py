@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import pty
 import signal
 import subprocess
 import threading
@@ -20,6 +19,7 @@ from tests.acceptance.cli.conftest import (
     Scripted,
     as_json,
     like_a_gateway,
+    on_a_terminal,
 )
 
 LINES = [
@@ -185,17 +185,6 @@ def test_version_without_a_gateway_still_tells_the_clients(holdfast: Holdfast) -
     assert ended.lines[0].startswith("client    holdfast 0.1.0")
     assert "cannot reach" in ended.err
     assert holdfast("version", "--short-version").out == b"0.1.0\n"
-
-
-def on_a_terminal(holdfast: Holdfast, *arguments: str, environ: dict[str, str]) -> bytes:
-    """Standard output of a command that has a terminal there."""
-    ours, theirs = pty.openpty()
-    process = holdfast.start(*arguments, stdin=subprocess.DEVNULL, stdout=theirs, environ=environ)
-    os.close(theirs)
-    process.communicate(timeout=30)
-    text = os.read(ours, 65536)
-    os.close(ours)
-    return text
 
 
 def test_colours_appear_on_a_terminal_only_and_not_when_unwanted(gateway: FakeGateway, holdfast: Holdfast) -> None:

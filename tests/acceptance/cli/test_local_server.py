@@ -3,64 +3,18 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pyfiglet
 import pytest
 
 from holdfast.demo import Receiver
-from tests.acceptance.cli.conftest import Holdfast
+from tests.acceptance.cli.conftest import Holdfast, Server
 from tests.docs.pages import PAGES, Block, blocks
 
-READY_WITHIN_S = 60.0
 BANNER = pyfiglet.figlet_format("Hi").rstrip()
-
-
-class Server(NamedTuple):
-    """A running server and the home of its user."""
-
-    gateway: str
-    port: int
-    home: Path
-    process: subprocess.Popen[bytes]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("home")
-    environ = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
-    ready = home / "ready.json"
-    command = [sys.executable, "-m", "holdfast", "serve", "--port", "0", "--metrics-port", "0"]
-    command += ["--durability", "os", "--ready-file", str(ready)]
-    with (home / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, cwd=home, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not ready.exists():
-            code = None
-            try:
-                code = process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                assert time.monotonic() < deadline, (home / "serve.log").read_text()
-            assert code is None, (home / "serve.log").read_text()
-        gateway = json.loads(ready.read_text())["gateway"]
-        yield Server(gateway, int(gateway.rpartition(":")[2]), home, process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (home / "serve.log").read_text()
-
-
-@pytest.fixture
-def user(holdfast: Holdfast, server: Server) -> Holdfast:
-    """The command line for the user who runs the server."""
-    holdfast.environ.update(HOME=str(server.home), OPENFAAS_URL=server.gateway)
-    return holdfast
 
 
 def test_the_documented_call_prints_an_id_and_calls_back_with_it(user: Holdfast) -> None:

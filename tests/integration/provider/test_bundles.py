@@ -174,6 +174,12 @@ async def test_who_waits_for_an_update_hears_of_the_new_version_or_that_it_does_
         assert shown["restarts"] >= 2
         assert "no key" in (await running.get("/system/logs?name=hello")).text
         assert (await request(await running.port("hello"))).text == "one"
+        better = bundle({"handler.py": "def handle(event, context):\n    return 'two'\n"})
+        await push(running, better)
+        await deploy(running, better)
+        shown = (await running.get("/system/function/hello?wait=30s&for=update")).json()
+        assert (shown["availableReplicas"], shown["updatedReplicas"], shown["restarts"]) == (1, 1, 0)
+        assert (await request(await running.port("hello"))).text == "two"
 
 
 async def test_bundles_that_no_function_uses_are_removed_after_a_day(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_pip_of_this_python_installs_and_uv_only_where_there_is_no_pip() -> None
     with_pip = install_command(python, file, has_pip=True, uv="/bin/uv")
     assert with_pip is not None
     assert with_pip[:5] == (sys.executable, "-m", "pip", "--python", "/env/bin/python")
-    assert with_pip[-2:] == ("--requirement", "/files/requirements.txt")
+    assert with_pip[-2:] == ("--requirement", "requirements.txt")
     with_uv = install_command(python, file, has_pip=False, uv="/bin/uv")
     assert with_uv is not None
     assert with_uv[:3] == ("/bin/uv", "pip", "install")

@@ -90,7 +90,7 @@ def test_what_is_no_plain_file_in_the_folder_is_refused(tmp_path: Path, refused:
     [
         (b"", "no whole tar.gz"),
         (b"PK\3\4 is a zip", "no whole tar.gz"),
-        (gzip.compress(b"no tar" * 1000), "no whole tar.gz"),
+        (gzip.compress(b"no tar" * 1000, mtime=0), "no whole tar.gz"),
         (bundle({"handler.py": HANDLER})[:-30], "no whole tar.gz"),
         (bundle({}), "no folder handler"),
         (bundle({"a": "b"}, manifest=b"{"), "holdfast.json is not JSON"),
