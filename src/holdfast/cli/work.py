@@ -122,14 +122,14 @@ def built(deployment: Deployment) -> Packed | None:
 
 
 def push(client: Gateway, packed: Packed) -> None:
-    """Upload a bundle and show what is done with it there."""
-    name = packed.image.name
-    label = f"{name}: uploading"
-    with uploading(label, packed.size) as sent:
-        steps = Administration(client).push(packed.image, packed.path, sent)
-        first = next(steps, None)  # the answer begins when all is sent: the bar is full then
-    if first is not None and first.status != "unpacking":
-        say(f"{name}: {first.text}")
+    """Upload a bundle, unless it is there already, and show what is done with it there."""
+    name, administration = packed.image.name, Administration(client)
+    if administration.has_bundle(packed.image):
+        say(f"{name}: its content is there already")
+        return
+    with uploading(f"{name}: uploading", packed.size) as sent:
+        steps = administration.push(packed.image, packed.path, sent)
+        next(steps, None)  # the bar is full when the answer begins
     for step in steps:
         if step.status == "installing":
             detail(step.text)

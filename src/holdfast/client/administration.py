@@ -125,18 +125,24 @@ class Administration:
 
     # ---- bundles
 
-    def push(self, image: BundleImage, archive: Path, sent: Callable[[int], None]) -> Iterator[Step]:
-        """Bring a bundle there unless it is there already; yields what is done with it until it is ready.
+    def has_bundle(self, image: BundleImage) -> bool:
+        """Whether a bundle is there already. Raises NoBundlesTaken."""
+        try:
+            found = self._gateway.manage("GET", "/system/bundles", "list bundles")
+        except GatewayRefused as error:
+            if error.status in {404, 405}:
+                raise NoBundlesTaken(self._gateway.url, image.name) from None
+            raise
+        return any(one.get("image") == str(image) for one in found or [])
 
-        `sent` is told the number of bytes each time some are on their way. Raises BundleFailed, NoBundlesTaken.
+    def push(self, image: BundleImage, archive: Path, sent: Callable[[int], None]) -> Iterator[Step]:
+        """Bring a bundle there; yields what is done with it, the first when all of it is sent, until it is ready.
+
+        `sent` is told the number of bytes each time some are on their way. Raises BundleFailed.
         """
-        action = f"take the bundle of {image.name}"
-        if str(image) in self._bundles(image.name):
-            yield Step("ready", "its content is there already")
-            return
         with self._gateway.upload(
             "/system/bundles",
-            action,
+            f"take the bundle of {image.name}",
             _pieces(archive, sent),
             archive.stat().st_size,
             {"name": image.name},
@@ -150,15 +156,6 @@ class Administration:
                 yield Step(status, str(line.get("text") or ""))
         if status != "ready":
             raise BundleFailed(self._gateway.url, image.name, f"{image.name}: the gateway's answer broke off")
-
-    def _bundles(self, name: str) -> set[str]:
-        try:
-            found = self._gateway.manage("GET", "/system/bundles", "list bundles")
-        except GatewayRefused as error:
-            if error.status in {404, 405}:
-                raise NoBundlesTaken(self._gateway.url, name) from None
-            raise
-        return {str(one.get("image")) for one in found or []}
 
     # ---- secrets
 

@@ -95,3 +95,36 @@ def test_a_timeout_is_a_duration_as_openfaas_writes_it() -> None:
     assert values.duration("15") == 15.0
     with pytest.raises(click.BadParameter):
         values.duration("soon")
+
+
+def test_a_variable_may_be_empty_and_have_a_sign_of_equality_in_it() -> None:
+    assert values.pair("A=") == ("A", "")
+    assert values.pair("A=b=c") == ("A", "b=c")
+    for text in ("A", "=b", ""):
+        with pytest.raises(click.BadParameter, match="is not KEY=VALUE"):
+            values.pair(text)
+
+
+@pytest.mark.parametrize("text", ["128Mi", "500m", "1", "1.5Gi", ""])
+def test_a_quantity_is_kept_as_it_was_written(text: str) -> None:
+    assert values.quantity(text) == text
+
+
+@pytest.mark.parametrize("text", ["lots", "-1", "1 Mi", "1MiB"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="no quantity such as 128Mi"):
+        values.quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "namespace", "meant"),
+    [
+        ("figlet", "", ("figlet", "")),
+        ("figlet.dev", "", ("figlet", "dev")),
+        ("figlet", "dev", ("figlet", "dev")),
+        ("figlet.x", "dev", ("figlet.x", "dev")),
+        (".dev", "", (".dev", "")),
+    ],
+)
+def test_a_name_may_have_its_namespace_in_it(written: str, namespace: str, meant: tuple[str, str]) -> None:
+    assert values.split_name(written, namespace) == meant
