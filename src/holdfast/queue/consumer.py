@@ -36,7 +36,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -44,6 +44,7 @@ from holdfast.errors import QueueError, QueueRefused
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.delivery import Delivery, Memory, is_delivery, read_receipt
+from holdfast.queue.handout import Handout, Stopped
 from holdfast.queue.topology import DURABLE, StreamState, stream_state
 from holdfast.queue.wire import Msg
 
@@ -63,13 +64,15 @@ CLOSE_TIMEOUT_S = 2.0  # for settlements that wait for a server which is away; w
 _log = structlog.get_logger("holdfast.queue")
 
 
-class Stopped(QueueError):
-    """The consumer takes no more calls."""
-
-
 @asynccontextmanager
 async def consume(
-    connection: Connection, *, stream: str, capacity: int, ack_wait_s: float, ensure: Callable[[], Awaitable[None]]
+    connection: Connection,
+    *,
+    stream: str,
+    capacity: int,
+    ack_wait_s: float,
+    ensure: Callable[[], Awaitable[None]],
+    durable: str = DURABLE,
 ) -> AsyncIterator[Consumer]:
     """Take calls while the context lasts. `ensure` makes stream and consumer: first, and whenever they are gone.
 
@@ -79,7 +82,13 @@ async def consume(
     await ensure()
     async with asyncio.TaskGroup() as tasks:
         consumer = Consumer(
-            connection, stream=stream, capacity=capacity, ack_wait_s=ack_wait_s, ensure=ensure, tasks=tasks
+            connection,
+            stream=stream,
+            durable=durable,
+            capacity=capacity,
+            ack_wait_s=ack_wait_s,
+            ensure=ensure,
+            tasks=tasks,
         )
         try:
             yield consumer
@@ -95,6 +104,7 @@ class Consumer:
         connection: Connection,
         *,
         stream: str,
+        durable: str,
         capacity: int,
         ack_wait_s: float,
         ensure: Callable[[], Awaitable[None]],
@@ -102,9 +112,10 @@ class Consumer:
     ) -> None:
         self._connection = connection
         self._stream = stream
-        self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{DURABLE}".encode()
+        self._durable = durable
+        self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._pull_options = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (EXPIRES_S * 1e9, HEARTBEAT_S * 1e9)
-        self._capacity = capacity
+        self._capacity = self._most = capacity
         self._threshold = max(1, capacity // 4)
         self._renew_every_s = ack_wait_s / 3
         self._ensure = ensure
@@ -115,8 +126,7 @@ class Consumer:
         self._last_pull = 0
         self._heard = False  # since the last look of `_listen`
         self._silences = 0
-        self._waiting: deque[asyncio.Future[Delivery | None]] = deque()  # slots without a delivery
-        self._arrived: deque[Delivery] = deque()  # deliveries whose slot has not come to fetch them yet
+        self._handout = Handout()
         self._inflight: dict[bytes, Delivery] = {}
         self._settled = Memory(REMEMBERED)
         self._recent: deque[bytes] = deque(maxlen=RESENT)
@@ -151,29 +161,18 @@ class Consumer:
 
     async def next(self) -> Delivery:
         """The next delivery, for one slot; `free()` must follow. Raises Stopped."""
-        if self._stopped:
-            raise Stopped("the consumer was stopped")
-        if self._arrived:
-            return self._arrived.popleft()
-        waiter: asyncio.Future[Delivery | None] = self._loop.create_future()
-        self._waiting.append(waiter)
-        try:
-            delivery = await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                with suppress(ValueError):  # passed over already
-                    self._waiting.remove(waiter)
-            elif (delivery := waiter.result()) is not None:
-                # Handed over and cancelled in the same turn: another slot takes it, or the queue takes it back.
-                self._hand_out(delivery)
-            raise
-        if delivery is None:
-            raise Stopped("the consumer was stopped")
-        return delivery
+        return await self._handout.next()
 
     def free(self) -> None:
         """A slot can take the next call. HOT."""
         self._busy -= 1
+        self._ask_when_worth_it()
+
+    def resize(self, capacity: int) -> None:
+        """Have another number of slots. With fewer, what was asked for already may still come."""
+        self._capacity = capacity
+        self._most = max(self._most, capacity)
+        self._threshold = max(1, capacity // 4)
         self._ask_when_worth_it()
 
     def stop(self) -> None:
@@ -182,12 +181,7 @@ class Consumer:
             return
         self._stopped = True
         self._connection.unsubscribe(self._sid, self._hand_back)
-        while self._arrived:
-            self._arrived.popleft().nak()
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        self._handout.stop()
 
     async def close(self) -> None:
         """Stop, hand back what nobody settled, end the timers. Settlements that have to wait get CLOSE_TIMEOUT_S."""
@@ -257,13 +251,13 @@ class Consumer:
         # Always looked up: a server that was killed may have forgotten that it delivered this before, and count anew.
         if key in self._inflight or key in self._settled:
             self._known(message, key, receipt.delivered)
-        elif self._busy >= self._capacity:
+        elif self._busy >= self._most:
             self._send(wire.pub(message.reply, b"-NAK"))
         else:
             self._busy += 1
             doubtful = receipt.delivered > 1 or receipt.sequence <= self._doubtful_to
             delivery = self._inflight[key] = Delivery(message, receipt, self._settle, doubtful=doubtful)
-            self._hand_out(delivery)
+            self._handout.give(delivery)
         if not self._asked:
             self._ask_when_worth_it()
 
@@ -275,18 +269,6 @@ class Consumer:
         else:
             delivery.reply = message.reply
             delivery.delivered = delivered
-
-    def _hand_out(self, delivery: Delivery) -> None:
-        """Give a delivery to a slot that waits, else keep it for the next that comes."""
-        if self._stopped:
-            delivery.nak()
-            return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(delivery)
-                return
-        self._arrived.append(delivery)
 
     def _hand_back(self, message: Msg) -> None:
         """Something for an inbox that is not in use any more."""
@@ -359,7 +341,9 @@ class Consumer:
     def _resume(self, *, gone: bool) -> None:
         """Begin to get ready again; `gone`: the stream or the consumer seems not to exist."""
         self._not_ready()
-        self._resuming = self._tasks.create_task(self._get_ready(gone=gone), name=f"get ready for {self._stream}")
+        self._resuming = self._tasks.create_task(
+            self._get_ready(gone=gone), name=f"get ready for {self._durable} of {self._stream}"
+        )
 
     def _not_ready(self) -> None:
         """Drop what was asked: an inbox without a subscription makes the server drop the pulls too."""
@@ -380,7 +364,7 @@ class Consumer:
                 if gone:
                     await self._pause()
                     await self._ensure()
-                state = await stream_state(self._connection, self._stream)
+                state = await stream_state(self._connection, self._stream, self._durable)
             except QueueError as error:
                 gone = gone or (isinstance(error, QueueRefused) and error.code == 404)
                 _log.warning("queue_not_ready", stream=self._stream, error=str(error))

@@ -13,13 +13,13 @@ from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import CallId, new_call_id
 from holdfast.queue import wire
+from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadLetter, from_message
 from holdfast.queue.message import to_publish
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
-from holdfast.queue.waiting import TIMEOUT_S, ask
 
 
 class Kept(NamedTuple):

@@ -1,14 +1,15 @@
 """An invocation as a message of a queue's stream, and back. No I/O.
 
     <queue>.call.<namespace>.<function>.<call id>                   a call that can run now
+    <queue>.lane.<namespace>.<function>.<call id>                   the same, in the lane of its function
     <queue>.later.<namespace>.<function>.<call id>.<message id>     one that waits for its time: a delay or a retry
 
     headers   what the system needs to know without opening the request
     payload   the request itself, an HTTP/1.1 message
 
-So a call can be found and removed by its subject, without an index. The consumer takes `call` only; JetStream publishes
-what stands under `later` to its `call` subject when its time has come (`Nats-Schedule`). A later subject holds one
-message, hence the message id in it.
+So a call can be found and removed by its subject, without an index. The queue's consumer takes `call` only, and each
+lane has a consumer of its own; JetStream publishes what stands under `later` to its `call` subject when its time has
+come (`Nats-Schedule`). A later subject holds one message, hence the message id in it.
 
 `Nats-Msg-Id` makes JetStream drop a second copy of one publish. It is different for every accepted call even when two
 calls share a call id, as the links of a chain do: a callback carries its call's id into the next function.
@@ -45,33 +46,46 @@ class Publication(NamedTuple):
     payload: bytes
 
 
-def subject_of(queue: str, function: FunctionRef, call_id: CallId) -> bytes:
-    """Where a call that can run stands in its queue's stream."""
-    return f"{queue}.call.{_function_words(function)}.{call_id}".encode()
+def subject_of(queue: str, function: FunctionRef, call_id: CallId, place: str = "call") -> bytes:
+    """Where a call that can run stands in its queue's stream: in the one line of all, or in its function's `lane`."""
+    return f"{queue}.{place}.{function_words(function)}.{call_id}".encode()
 
 
-def later_subject_of(queue: str, function: FunctionRef, call_id: CallId, message_id: str) -> bytes:
-    """Where a call stands that waits for its time."""
-    return f"{queue}.later.{_function_words(function)}.{call_id}.{message_id}".encode()
-
-
-def subjects_of_call(queue: str, call_id: CallId) -> tuple[bytes, bytes]:
-    """Patterns that find a call whatever its function: as one that can run, and as one that waits for its time."""
-    return f"{queue}.call.*.*.{call_id}".encode(), f"{queue}.later.*.*.{call_id}.*".encode()
-
-
-def _function_words(function: FunctionRef) -> str:
+def function_words(function: FunctionRef) -> str:
+    """The part of a function's subjects that names it: `<namespace>.<function>`."""
     # A deployed name is a DNS label and has neither dot nor underscore, so nothing is confused by this.
     name = function.name.replace(".", "_") if "." in function.name else function.name
     return f"{function.namespace}.{name}"
 
 
-def to_publish(queue: str, invocation: Invocation) -> Publication:
-    """The message of a call that can run at once. HOT: 2 µs."""
+def later_subject_of(queue: str, function: FunctionRef, call_id: CallId, message_id: str) -> bytes:
+    """Where a call stands that waits for its time."""
+    return f"{queue}.later.{function_words(function)}.{call_id}.{message_id}".encode()
+
+
+def subjects_of_call(queue: str, call_id: CallId) -> tuple[bytes, ...]:
+    """Patterns that find a call whatever its function: one that can run, here or in a lane, or waits for its time."""
+    return (
+        f"{queue}.call.*.*.{call_id}".encode(),
+        f"{queue}.lane.*.*.{call_id}".encode(),
+        f"{queue}.later.*.*.{call_id}.*".encode(),
+    )
+
+
+def to_publish(queue: str, invocation: Invocation, place: str = "call") -> Publication:
+    """The message of a call that can run at once; `place` is `call`, or `lane` when its function has one. HOT: 2 µs."""
     headers = f"NATS/1.0\r\nNats-Msg-Id: {invocation.message_id}\r\n{fields_of(invocation)}\r\n"
     return Publication(
-        subject_of(queue, invocation.function, invocation.call_id), headers.encode("ascii"), invocation.request
+        subject_of(queue, invocation.function, invocation.call_id, place), headers.encode("ascii"), invocation.request
     )
+
+
+def to_move_into_lane(queue: str, invocation: Invocation) -> Publication:
+    """The message of a call that leaves the queue's line for its function's lane; moved twice, it is there once."""
+    message_id = f"{invocation.message_id}/{len(invocation.attempts)}/lane"
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{fields_of(invocation)}\r\n"
+    subject = subject_of(queue, invocation.function, invocation.call_id, "lane")
+    return Publication(subject, headers.encode("ascii"), invocation.request)
 
 
 def to_publish_later(queue: str, invocation: Invocation, at: datetime) -> Publication:

@@ -7,12 +7,11 @@ may be called by any number of gateways and workers at once, and again.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -30,6 +29,7 @@ from nats.js.api import (
 )
 
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.queue.api import ask
 from holdfast.queue.connection import Connection
 from holdfast.settings import NatsSettings
 
@@ -64,7 +64,7 @@ def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
     return StreamConfig(
         name=stream_of(queue),
         description=f"Calls of the queue {queue}, as HTTP requests",
-        subjects=[f"{queue}.call.>", f"{queue}.later.>"],
+        subjects=[f"{queue}.call.>", f"{queue}.lane.>", f"{queue}.later.>"],
         # What is acknowledged is gone: the stream holds exactly what is waiting or running.
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
@@ -79,17 +79,19 @@ def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
     )
 
 
-def consumer_config(filter_subject: str, ack_wait_s: float) -> ConsumerConfig:
-    """How a stream's consumer is made. The filter leaves out what waits for its time."""
+def consumer_config(
+    filter_subject: str, ack_wait_s: float, *, durable: str = DURABLE, most_pending: int = MOST_PENDING
+) -> ConsumerConfig:
+    """How a stream's consumer is made. The filter leaves out what is not for it, such as what waits for its time."""
     return ConsumerConfig(
-        durable_name=DURABLE,
+        durable_name=durable,
         filter_subject=filter_subject,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ack_wait_s,
         # Giving up is the worker's decision, which it can tell somebody; JetStream would fall silent.
         max_deliver=-1,
-        max_ack_pending=MOST_PENDING,
+        max_ack_pending=most_pending,
         max_waiting=MOST_PULLS,
     )
 
@@ -111,24 +113,31 @@ async def ensure_consumer(settings: NatsSettings, queue: str, ack_wait_s: float)
 
 async def ensure_streams(settings: NatsSettings, *streams: StreamConfig) -> None:
     """Make sure that streams exist, as they are configured. Raises QueueError."""
-    async with _manage(settings) as jetstream:
+    async with manage(settings) as jetstream:
         for stream in streams:
             await _ensure_stream(jetstream, stream)
 
 
 async def ensure_stream_and_consumer(settings: NatsSettings, stream: StreamConfig, consumer: ConsumerConfig) -> None:
     """Make sure that a stream and its consumer exist, as they are configured. Raises QueueError."""
-    async with _manage(settings) as jetstream:
+    async with manage(settings) as jetstream:
         await _ensure_stream(jetstream, stream)
-        name = str(stream.name)
-        try:
-            found = (await jetstream.consumer_info(name, DURABLE)).config
-        except nats.js.errors.NotFoundError:
-            await jetstream.add_consumer(name, consumer)
-            return
-        if found.ack_wait != consumer.ack_wait:
-            log.info("ack_wait changed", stream=name, before_s=found.ack_wait, now_s=consumer.ack_wait)
-            await jetstream.add_consumer(name, replace(found, ack_wait=consumer.ack_wait))
+        await ensure_consumer_of(jetstream, str(stream.name), consumer)
+
+
+async def ensure_consumer_of(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
+    """Make a consumer, or give the one there is the wanted `ack_wait` and `max_ack_pending`; a pause stays."""
+    try:
+        found = (await jetstream.consumer_info(stream, str(wanted.durable_name))).config
+    except nats.js.errors.NotFoundError:
+        await jetstream.add_consumer(stream, wanted)
+        return
+    before = (found.ack_wait, found.max_ack_pending)
+    now = (wanted.ack_wait, wanted.max_ack_pending)
+    if before != now:
+        log.info("consumer changed", stream=stream, consumer=wanted.durable_name, before=before, now=now)
+        changed = replace(found, ack_wait=wanted.ack_wait, max_ack_pending=wanted.max_ack_pending)
+        await jetstream.add_consumer(stream, changed)
 
 
 class StreamState(NamedTuple):
@@ -142,32 +151,19 @@ class StreamState(NamedTuple):
     """Sequence of the newest message that the server remembers to have delivered; 0: none ever."""
 
 
-async def stream_state(connection: Connection, stream: str) -> StreamState:
+async def stream_state(connection: Connection, stream: str, durable: str = DURABLE) -> StreamState:
     """Look at a stream and its consumer, over the connection that uses them: it is asked after every reconnect.
 
     Raises QueueRefused (404) when one of them is not there, QueueUnavailable when nobody can say.
     """
-    about = await _ask(connection, f"STREAM.INFO.{stream}")
-    consumer = await _ask(connection, f"CONSUMER.INFO.{stream}.{DURABLE}")
+    about = await ask(connection, f"STREAM.INFO.{stream}")
+    consumer = await ask(connection, f"CONSUMER.INFO.{stream}.{durable}")
     try:
         return StreamState(
             str(about["created"]), int(about["state"]["last_seq"]), int(consumer["delivered"]["stream_seq"])
         )
     except (ValueError, KeyError, TypeError) as error:
         raise QueueUnavailable(f"JetStream's answers about {stream} cannot be read: {error!r}") from error
-
-
-async def _ask(connection: Connection, subject: str) -> dict[str, Any]:
-    """Ask JetStream's API. Raises QueueRefused and QueueUnavailable."""
-    answer = await connection.request(f"$JS.API.{subject}".encode(), b"", MANAGE_TIMEOUT_S)
-    try:
-        fields: dict[str, Any] = json.loads(answer.payload)
-        error = fields.get("error")
-        if error is not None:
-            raise QueueRefused(int(error["code"]), int(error.get("err_code", 0)), str(error.get("description", "")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from error
-    return fields
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
@@ -182,10 +178,14 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
     if (found.max_age or 0) != (wanted.max_age or 0) or (found.max_bytes or -1) != (wanted.max_bytes or -1):
         await jetstream.update_stream(replace(found, max_age=wanted.max_age, max_bytes=wanted.max_bytes))
         log.info("stream limits changed", stream=name, max_age_s=wanted.max_age, max_bytes=wanted.max_bytes)
+    if set(wanted.subjects or ()) - set(found.subjects or ()):
+        # Made by an older version, which knew fewer places.
+        await jetstream.update_stream(replace(found, subjects=wanted.subjects))
+        log.info("stream subjects changed", stream=name, subjects=wanted.subjects)
 
 
 @asynccontextmanager
-async def _manage(settings: NatsSettings) -> AsyncIterator[JetStreamContext]:
+async def manage(settings: NatsSettings) -> AsyncIterator[JetStreamContext]:
     """nats-py's JetStream on a short-lived connection; its errors leave as QueueErrors."""
     seen: list[str] = []
 

@@ -6,16 +6,16 @@ What a call's record says is records.py's; this is for calls that have none yet,
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.errors import QueueRefused
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
+from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
+from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
-from holdfast.queue.topology import DURABLE, STREAM_PREFIX
-
-TIMEOUT_S = 5.0
+from holdfast.queue.topology import STREAM_PREFIX
 
 
 class Waiting(NamedTuple):
@@ -27,19 +27,6 @@ class Waiting(NamedTuple):
     """RFC 3339; None for one that can run."""
     handed_out: bool
     """Whether a worker may have it: it stands before what the consumer will hand out next."""
-
-
-async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, Any]:
-    """Ask JetStream's API, under `$JS.API.<subject>`. Raises QueueRefused or QueueUnavailable."""
-    answer = await connection.request(f"$JS.API.{subject}".encode(), json.dumps(body).encode(), TIMEOUT_S)
-    try:
-        fields: dict[str, Any] = json.loads(answer.payload)
-        error = fields.get("error")
-    except (ValueError, AttributeError) as problem:
-        raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from problem
-    if error is not None:
-        raise QueueRefused(int(error.get("code", 0)), int(error.get("err_code", 0)), str(error.get("description")))
-    return fields
 
 
 async def queues(connection: Connection) -> list[str]:
@@ -71,16 +58,16 @@ async def find(connection: Connection, call_id: CallId) -> Waiting | None:
                 from_delivery(subject, message.headers, message.payload),
                 queue,
                 None if schedule is None else schedule.decode("ascii").removeprefix("@at "),
-                schedule is None and sequence <= await _last_handed_out(connection, queue),
+                schedule is None and sequence <= await _last_handed_out(connection, queue, consumer_of(subject)),
             )
     return None
 
 
-async def _last_handed_out(connection: Connection, queue: str) -> int:
+async def _last_handed_out(connection: Connection, queue: str, consumer: str) -> int:
     try:
-        info = await ask(connection, f"CONSUMER.INFO.{STREAM_PREFIX}{queue}.{DURABLE}")
+        info = await ask(connection, f"CONSUMER.INFO.{STREAM_PREFIX}{queue}.{consumer}")
     except QueueRefused:
-        return 0  # no worker has ever asked this queue for anything
+        return 0  # no worker has ever asked it for anything
     sequence: int = info["delivered"]["stream_seq"]
     return sequence
 

@@ -221,13 +221,13 @@ async def test_a_slot_cancelled_as_its_delivery_arrives_passes_it_on(
 ) -> None:
     async with consuming(queue) as consumer:
         waiting = asyncio.create_task(consumer.next())
-        hand_out = consumer._hand_out
+        give = consumer._handout.give
 
         def hand_out_and_cancel(delivery: Delivery) -> None:
-            hand_out(delivery)
+            give(delivery)
             waiting.cancel()  # in the turn of the delivery, before the slot wakes
 
-        monkeypatch.setattr(consumer, "_hand_out", hand_out_and_cancel)
+        monkeypatch.setattr(consumer._handout, "give", hand_out_and_cancel)
         await queue.put(b"x")
         await asyncio.wait([waiting], timeout=5)
         delivery = await within(5, consumer.next())

@@ -1,0 +1,162 @@
+"""Lanes: where the calls of one function stand apart from the one line of all, in the same stream.
+
+A lane is a consumer of its own for the subjects `<queue>.lane.<namespace>.<function>.*`. Workers open one for a
+function whose calls would hold up everybody else's, or that may run only so many at once, and say so under
+`holdfast.lanes.<queue>`; gateways then put that function's calls there at once. Why and when is worker/lanes.py's.
+
+A call must not get into a lane that has no consumer. So gateways use only lanes that were announced within HEARD_S, and
+a lane is taken down only a while after its last announcement, when it is empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import nats.js.errors
+from nats.js.api import ConsumerConfig
+
+from holdfast.errors import QueueRefused
+from holdfast.queue.api import ask
+from holdfast.queue.connection import Connection
+from holdfast.queue.topology import (
+    DURABLE,
+    MOST_PENDING,
+    consumer_config,
+    ensure_consumer_of,
+    manage,
+    stream_of,
+)
+from holdfast.settings import NatsSettings
+
+ANNOUNCED_UNDER = "holdfast.lanes."
+ANNOUNCE_EVERY_S = 1.0
+HEARD_S = 3.0
+# How long an announcement counts: two may be lost.
+
+_DURABLE_PREFIX = "lane~"
+# `~` stands in no name, so the words of a consumer's name are told apart.
+
+
+class Announcement(NamedTuple):
+    """What a worker says of its queue's lanes. Functions are `<namespace>.<function>`, as in subjects."""
+
+    worker: str
+    lanes: tuple[str, ...]
+    limits: Mapping[str, int]
+    """How many calls of a function this worker runs at once at most, as far as it has learned that."""
+    held: Mapping[str, float]
+    """Until when (Unix seconds) a function asked to be left alone."""
+
+    def encode(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(self._asdict()).encode()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Announcement:
+        """Read it. Raises ValueError."""
+        try:
+            fields = json.loads(payload)
+            return cls(
+                str(fields["worker"]),
+                tuple(map(str, fields["lanes"])),
+                {str(words): int(limit) for words, limit in fields["limits"].items()},
+                {str(words): float(until) for words, until in fields["held"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not an announcement of lanes: {error!r}") from error
+
+
+def durable_of(words: str) -> str:
+    """The name of a lane's consumer."""
+    return _DURABLE_PREFIX + words.replace(".", "~")
+
+
+def consumer_of(subject: bytes) -> str:
+    """The name of the consumer that hands out what stands under a subject of a queue."""
+    words = subject.decode("utf-8", "replace").split(".")
+    return durable_of(".".join(words[2:4])) if words[1] == "lane" else DURABLE
+
+
+def lane_config(queue: str, words: str, ack_wait_s: float, limit: int | None) -> ConsumerConfig:
+    """How a lane's consumer is made. `limit`: how many of its calls all workers together may have."""
+    return consumer_config(
+        f"{queue}.lane.{words}.*",
+        ack_wait_s,
+        durable=durable_of(words),
+        most_pending=MOST_PENDING if limit is None else limit,
+    )
+
+
+async def ensure_lane(settings: NatsSettings, queue: str, words: str, *, ack_wait_s: float, limit: int | None) -> None:
+    """Make sure of a lane and its limit; the queue's stream exists. A pause of the queue holds it too.
+
+    Raises QueueError.
+    """
+    stream = stream_of(queue)
+    wanted = lane_config(queue, words, ack_wait_s, limit)
+    async with manage(settings) as jetstream:
+        try:
+            line = (await jetstream.consumer_info(stream, DURABLE)).config
+        except nats.js.errors.NotFoundError:
+            line = None
+        if line is not None and line.pause_until is not None:
+            wanted = replace(wanted, pause_until=line.pause_until)
+        await ensure_consumer_of(jetstream, stream, wanted)
+
+
+async def lanes_of(connection: Connection, queue: str) -> list[str]:
+    """The lanes of a queue; none when it does not exist. Raises QueueError."""
+    found: list[str] = []
+    while True:
+        try:
+            page = await ask(connection, f"CONSUMER.NAMES.{stream_of(queue)}", offset=len(found))
+        except QueueRefused as error:
+            if error.code == 404:
+                return []
+            raise
+        names = page.get("consumers") or []
+        found += names
+        if not names or len(found) >= page.get("total", 0):
+            return [
+                name.removeprefix(_DURABLE_PREFIX).replace("~", ".")
+                for name in found
+                if name.startswith(_DURABLE_PREFIX)
+            ]
+
+
+class Depth(NamedTuple):
+    """How many messages a consumer has to do with."""
+
+    waiting: int
+    """Not handed out yet."""
+    pending: int
+    """Handed out and not acknowledged, by all workers."""
+
+
+async def depth_of(connection: Connection, queue: str, durable: str = DURABLE) -> Depth:
+    """The depth of a lane, or of the line. Raises QueueRefused (404) when it does not exist, QueueUnavailable."""
+    info = await ask(connection, f"CONSUMER.INFO.{stream_of(queue)}.{durable}")
+    return Depth(int(info["num_pending"]), int(info["num_ack_pending"]))
+
+
+async def take_down(connection: Connection, queue: str, words: str) -> bool:
+    """Delete a lane; gives whether nothing was left in it. When something was, it must be made again.
+
+    Raises QueueError.
+    """
+    await ask(connection, f"CONSUMER.DELETE.{stream_of(queue)}.{durable_of(words)}")
+    return await last_in_lanes(connection, queue, f"{words}.*") is None
+
+
+async def last_in_lanes(connection: Connection, queue: str, pattern: str = ">") -> str | None:
+    """The words of the function whose call stands last in the lanes that a pattern names; None: there is none."""
+    try:
+        found = await ask(connection, f"STREAM.MSG.GET.{stream_of(queue)}", last_by_subj=f"{queue}.lane.{pattern}")
+    except QueueRefused as error:
+        if error.code == 404:
+            return None
+        raise
+    return ".".join(found["message"]["subject"].split(".")[2:4])
