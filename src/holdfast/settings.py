@@ -231,6 +231,11 @@ class GatewaySettings(Settings):
     publish_timeout_s: float = _duration(
         "publish_timeout", "5s", "Longest wait for JetStream's confirmation before 503."
     )
+    prefer_max_wait_s: float = _duration(
+        "prefer_max_wait",
+        "60s",
+        "Longest `wait` of `Prefer: respond-async` on a synchronous call; a longer one is cut to it.",
+    )
     max_body_bytes: int = _integer("max_body_bytes", str(1024 * 1024), "Largest body of an asynchronous call.", least=1)
     max_header_bytes: int = _integer(
         "max_header_bytes", str(128 * 1024), "Largest request line and headers together.", least=1024

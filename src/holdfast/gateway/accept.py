@@ -11,6 +11,7 @@ gateway's share.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -196,8 +197,14 @@ class Acceptor:
         self._functions = functions
         self._max_body_bytes = max_body_bytes
 
-    def accept(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
-        """Begin to accept; answers at once or later."""
+    def accept(
+        self,
+        exchange: Exchange,
+        ref: FunctionRef,
+        route: Route,
+        kind: Callable[[Acceptor, FunctionRef], Accepting] = Accepting,
+    ) -> None:
+        """Begin to accept; answers at once or later. `kind` makes the one that leads the call and answers it."""
         if exchange.method != b"POST":
             answers.refuse(
                 exchange,
@@ -206,12 +213,14 @@ class Acceptor:
                 b"Allow: POST\r\n",
             )
         elif self._functions.known(ref) is not None:
-            self._read(exchange, ref, route)
+            self._read(exchange, ref, route, kind)
         else:
-            self.tasks.create_task(self._read_when_found(exchange, ref, route), name=f"find {ref}")
+            self.tasks.create_task(self._read_when_found(exchange, ref, route, kind), name=f"find {ref}")
 
-    def _read(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
-        accepting = Accepting(self, ref)
+    def _read(
+        self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Callable[[Acceptor, FunctionRef], Accepting]
+    ) -> None:
+        accepting = kind(self, ref)
         try:
             accepting.read_head(exchange, route.target)
         except BadRequest as error:
@@ -220,7 +229,9 @@ class Acceptor:
             return
         exchange.collect(self._max_body_bytes, accepting.body_complete)
 
-    async def _read_when_found(self, exchange: Exchange, ref: FunctionRef, route: Route) -> None:
+    async def _read_when_found(
+        self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Callable[[Acceptor, FunctionRef], Accepting]
+    ) -> None:
         try:
             entry = await self._functions.find(ref)
         except ProviderUnavailable as error:
@@ -237,7 +248,7 @@ class Acceptor:
             telemetry.REFUSED.labels("404").inc()
             answers.refuse(exchange, 404, answers.unknown_function(str(ref)))
         else:
-            self._read(exchange, ref, route)
+            self._read(exchange, ref, route, kind)
 
 
 def _why_not_stored(error: Exception) -> tuple[int, str, int]:

@@ -25,6 +25,7 @@ from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
+from holdfast.gateway.prefer import Prefer
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
@@ -60,6 +61,7 @@ class Gateway:
         acceptor: Acceptor,
         calls: AsgiApplication,
         invoker: Invoker,
+        prefer: Prefer,
         system: System,
         other: AsgiApplication,
         names: Names,
@@ -67,6 +69,7 @@ class Gateway:
         self._acceptor = acceptor
         self._calls = calls
         self._invoker = invoker
+        self._prefer = prefer
         self._system = system
         self._other = other
         self._names = names
@@ -85,7 +88,10 @@ class Gateway:
         elif target.startswith(SYNC_PREFIX):
             route = read_route(target)
             if route is not None:
-                self._invoker.invoke(exchange, self._names[route.name], route)
+                ref = self._names[route.name]
+                # A look at the head that is parsed already: 0.1 µs for the many that prefer nothing.
+                if exchange.header(b"prefer") is None or not self._prefer.begin(exchange, ref, route):
+                    self._invoker.invoke(exchange, ref, route)
                 return
         elif target.startswith(SYSTEM_PREFIX):
             self._system.forward(exchange, target)
@@ -148,22 +154,24 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         letters = DeadLetterRoutes(DeadLetters(connection, publisher, kept), settings.namespace)
         dead_letters = await stack.enter_async_context(AsgiApplication(MeasuredApp(letters.app)))
         calls = Calls(connection, kept, functions, settings.namespace)
+        acceptor = Acceptor(
+            queue=settings.queue,
+            publisher=publisher,
+            functions=functions,
+            metrics=metrics,
+            idempotency=Idempotency(connection, publisher, kept, settings.queue),
+            guard=callback_guard,
+            max_depth=settings.callback_max_depth,
+            max_body_bytes=settings.max_body_bytes,
+            tasks=tasks,
+        )
         gateway = Gateway(
-            acceptor=Acceptor(
-                queue=settings.queue,
-                publisher=publisher,
-                functions=functions,
-                metrics=metrics,
-                idempotency=Idempotency(connection, publisher, kept, settings.queue),
-                guard=callback_guard,
-                max_depth=settings.callback_max_depth,
-                max_body_bytes=settings.max_body_bytes,
-                tasks=tasks,
-            ),
+            acceptor=acceptor,
             calls=await stack.enter_async_context(AsgiApplication(calls.app)),
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
+            prefer=Prefer(acceptor, connection, kept, settings.prefer_max_wait_s),
             system=System(upstream, guard, here, system_application, dead_letters),
             other=await stack.enter_async_context(
                 AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
