@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import StartError
+from holdfast.errors import SettingError
 
 USER_FILE = "basic-auth-user"
 PASSWORD_FILE = "basic-auth-password"  # noqa: S105 - the name of a file
 CHALLENGE = b'Basic realm="holdfast"'
+_EXPECTED = f"a folder with {USER_FILE} and {PASSWORD_FILE}, a line of text each"
 REFUSAL = b"This needs the user and password of the gateway (HTTP basic authentication).\n"
 
 _Scope = MutableMapping[str, Any]
@@ -53,37 +54,42 @@ class Credentials:
         return f"{self.user}:{self.password}".encode()
 
 
-def read_credentials(folder: str | Path) -> Credentials:
-    """Read the two files; a line end at the end does not count. Raises StartError when they cannot be used."""
-    user = _read(Path(folder) / USER_FILE)
-    password = _read(Path(folder) / PASSWORD_FILE)
+def read_credentials(folder: str | Path, setting: str = "secret_mount_path") -> Credentials:
+    """Read the two files; a line end at the end does not count.
+
+    Raises SettingError, for the setting that names the folder, when they cannot be used.
+    """
+    try:
+        user, password = _read(Path(folder) / USER_FILE), _read(Path(folder) / PASSWORD_FILE)
+    except (OSError, ValueError) as error:
+        raise SettingError(setting, str(folder), f"{_EXPECTED}; {_why(error)}") from error
     if ":" in user:
-        raise StartError(f"{Path(folder) / USER_FILE} cannot be used: a user name has no colon in it")
+        raise SettingError(setting, str(folder), f"{_EXPECTED}; the user in {USER_FILE} has a colon in it")
     return Credentials(user, password)
 
 
 def provider_credentials(*, basic_auth: bool, secrets: str, provider_secrets: str) -> Credentials | None:
     """What a part shows to the provider: of a folder for the provider, else what protects the gateway, else nothing.
 
-    Raises StartError as `read_credentials` does.
+    Raises SettingError as `read_credentials` does.
     """
     if provider_secrets:
-        return read_credentials(provider_secrets)
+        return read_credentials(provider_secrets, "provider_secret_mount_path")
     return read_credentials(secrets) if basic_auth else None
 
 
 def _read(path: Path) -> str:
-    try:
-        text = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise StartError(
-            f"basic_auth needs {path}, which cannot be read: {reason}. "
-            f"secret_mount_path names the folder of {USER_FILE} and {PASSWORD_FILE}"
-        ) from error
+    text = path.read_text("utf-8").rstrip("\r\n")
     if not text:
-        raise StartError(f"basic_auth needs {path} to have one line of text: it is empty")
+        raise ValueError(f"{path.name} is empty")
     return text
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Never with what was read: an undecodable password stands in its UnicodeDecodeError."""
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename)).name} cannot be read: {error.strerror}"
+    return "one of them is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 class BasicAuth:

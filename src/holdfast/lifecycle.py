@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, SettingError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -29,7 +29,8 @@ def run_part(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run a part until it returns; gives its exit code.
 
     `main` gets the event that is set when the part should stop. A HoldfastError ends the part with EXIT_FAILED and one
-    log line; any other exception is a mistake of ours and is shown whole.
+    log line; any other exception is a mistake of ours and is shown whole. Raises SettingError for a setting that could
+    only be tried by using it: the command line shows it as it shows those that it refuses when it reads them.
     """
 
     async def supervised() -> None:
@@ -39,14 +40,16 @@ def run_part(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
             loop.add_signal_handler(number, _asked_to_stop, number, stop)
         await main(stop)
 
-    code = EXIT_OK
+    failures: list[HoldfastError] = []
     try:
         uvloop.run(supervised())
     except* HoldfastError as group:
-        for error in _leaves(group):
-            log.error("part failed", error=str(error))  # noqa: TRY400 - expected: the message says it all
-        code = EXIT_FAILED
-    return code
+        failures = _leaves(group)
+    for error in failures:
+        if isinstance(error, SettingError):
+            raise error
+        log.error("part failed", error=str(error))
+    return EXIT_FAILED if failures else EXIT_OK
 
 
 def _asked_to_stop(number: signal.Signals, stop: asyncio.Event) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from holdfast.basic_auth import BasicAuth, Credentials, read_credentials
-from holdfast.errors import StartError
+from holdfast.errors import SettingError
 
 ADMIN = Credentials("admin", "s3cret:with:colons")
 
@@ -47,18 +47,18 @@ def test_credentials_are_read_without_the_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "password", "message"),
     [
-        ("admin", None, "basic-auth-password, which cannot be read"),
-        ("admin", "\n", "is empty"),
-        ("ad:min", "x", "no colon"),
+        ("admin", None, "basic-auth-password cannot be read: No such file"),
+        ("admin", "\n", "basic-auth-password is empty"),
+        ("ad:min", "x", "has a colon"),
     ],
 )
-def test_unusable_credentials_are_a_start_error_that_names_the_file(
+def test_unusable_credentials_are_a_setting_error_that_names_the_file(
     tmp_path: Path, user: str, password: str | None, message: str
 ) -> None:
     (tmp_path / "basic-auth-user").write_text(user)
     if password is not None:
         (tmp_path / "basic-auth-password").write_text(password)
-    with pytest.raises(StartError, match=message):
+    with pytest.raises(SettingError, match=message):
         read_credentials(tmp_path)
 
 

@@ -19,7 +19,7 @@ import yaml
 from holdfast.basic_auth import Credentials, read_credentials
 from holdfast.client.logins import login_file
 from holdfast.client.servers import find_server, same_gateway
-from holdfast.errors import StartError
+from holdfast.errors import SettingError
 
 
 def find_credentials(gateway_url: str, environ: Mapping[str, str] | None = None) -> Credentials | None:
@@ -68,5 +68,5 @@ def _from_server(gateway_url: str) -> Credentials | None:
         return None
     try:
         return read_credentials(server.secrets)
-    except StartError:  # no files: it was started with --no-auth
+    except SettingError:  # no files: it was started with --no-auth
         return None

@@ -64,10 +64,9 @@ class Api:
         ]
 
     async def list_functions(self, request: Request) -> Response:
-        """`GET /system/functions?namespace=`; without one of every namespace."""
-        wanted = request.query_params.get("namespace", "")
-        shown = [_shown(function) for function in self._functions]
-        return JSONResponse([one for one in shown if wanted in {"", one["namespace"]}])
+        """`GET /system/functions?namespace=`; without one of the default namespace, as OpenFaaS's providers."""
+        wanted = request.query_params.get("namespace", "") or self._namespace
+        return JSONResponse([_shown(one) for one in self._functions if one.deployment.ref.namespace == wanted])
 
     async def describe(self, request: Request) -> Response:
         """`GET /system/function/<name>?namespace=&usage=1&wait=10s`.

@@ -28,6 +28,7 @@ from holdfast.watchdog.python_function import PythonFunction, load_handler
 from holdfast.watchdog.slots import Slots, teller
 
 EXIT_FAILED = 1
+EXIT_SETTING = 2
 EXIT_SECOND_SIGNAL = 130
 
 
@@ -96,7 +97,7 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
         first, _, rest = str(error).partition("\n")
         trace = rest + "\n" if rest else ""
         log.error("function not started", error=first, trace=trace)  # noqa: TRY400 - expected: the message says it all
-        return EXIT_FAILED
+        return EXIT_SETTING if isinstance(error, SettingError) else EXIT_FAILED
 
 
 def _ready_fd() -> int | None:
