@@ -90,10 +90,10 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that listens on a free port while the context lasts."""
+async def receiver(port: int = 0) -> AsyncIterator[Receiver]:
+    """A receiver that listens while the context lasts; on a free port unless one is given."""
     made = Receiver()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", port, backlog=1024)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield made

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.dead_letter import Kind
+from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.waiting import Waiting
 
 
@@ -44,6 +45,9 @@ def of_record(record: CallRecord) -> dict[str, Any]:
             "status": record.callback,
             "attempts": record.callback_attempts,
             "error": record.callback_error,
+            "dead_letter": f"/system/dead-letters/{record.call_id}?kind={Kind.CALLBACK}"
+            if record.callback is CallbackStatus.FAILED
+            else None,
         },
         "links": _links(record),
     }

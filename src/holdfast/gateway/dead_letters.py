@@ -1,11 +1,12 @@
 """Dead letters over HTTP: what failed for good, to be looked at, run again or dropped.
 
-    GET    /system/dead-letters[?function=&namespace=&queue=&limit=&after=]
-    GET    /system/dead-letters/<call id>
-    POST   /system/dead-letters/replay    {"id": "…"}, {"function": "…", "queue": "…"} or {"all": true}; "dry_run"
+    GET    /system/dead-letters[?kind=&function=&namespace=&queue=&limit=&after=]
+    GET    /system/dead-letters/<call id>[?kind=]
+    POST   /system/dead-letters/replay    {"id": "…"}, {"function": "…", "queue": "…"}, {"all": true}; "kind", "dry_run"
     POST   /system/dead-letters/drop      the same
 
-Who may ask was decided in system.py. Replaying runs the function as it is deployed now.
+Who may ask was decided in system.py. Replaying a call runs the function as it is deployed now; replaying a callback
+sends what the function answered then.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from holdfast.gateway.call_document import rfc3339
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.http1.message import read_request
 from holdfast.invocation import is_call_id
+from holdfast.queue.dead_letter import DeadCallback, DeadLetter, Kind
 from holdfast.queue.dead_letters import DeadLetters, Kept
+from holdfast.queue.parked_callback import ParkedCallback
 from holdfast.queue.topology import stream_of
 
 PREFIX = b"/system/dead-letters"
@@ -33,7 +36,7 @@ DEFAULT_LIMIT = 100
 MOST_LISTED = 1000
 MOST_BODY_SHOWN = 64 * 1024
 # Of a request's or an answer's body in a description; the rest is counted, not shown.
-_SELECTING = frozenset({"id", "function", "namespace", "queue", "all", "dry_run"})
+_SELECTING = frozenset({"id", "kind", "function", "namespace", "queue", "all", "dry_run"})
 
 
 class DeadLetterRoutes:
@@ -68,15 +71,20 @@ class DeadLetterRoutes:
         return JSONResponse({"dead_letters": shown, "next": following})
 
     async def show(self, request: Request) -> Response:
-        """All there is to know: the request, the reason, each attempt, the last answer."""
+        """All there is to know: the request, the reason, each attempt, the last answer.
+
+        When the call failed and its callback too, `kind` says which; without it the call's is shown.
+        """
         call_id: str = request.path_params["call_id"]
-        found = [_description(kept) async for kept in self._select({"id": call_id}, 0)]
+        wanted = {"id": call_id, "kind": request.query_params.get("kind")}
+        found = [kept async for kept in self._select(wanted, 0)]
         if not found:
             raise BadRequest(404, f"there is no dead letter of call {call_id[:128]}.")
-        return JSONResponse(found[-1])
+        calls = [kept for kept in found if kept.letter.kind is Kind.CALL]
+        return JSONResponse(_description((calls or found)[-1]))
 
     async def replay(self, request: Request) -> Response:
-        """Run again what is selected; with `dry_run` only say what that is."""
+        """Have done again what is selected; with `dry_run` only say what that is."""
         return await self._act(request, "replayed")
 
     async def drop(self, request: Request) -> Response:
@@ -98,7 +106,9 @@ class DeadLetterRoutes:
 
     def _select(self, wanted: dict[str, Any], after: int) -> AsyncIterator[Kept]:
         """The dead letters that a query or a body selects. Raises BadRequest."""
-        call_id, queue, name = (str(wanted.get(key) or "") for key in ("id", "queue", "function"))
+        call_id, queue, name, kind = (str(wanted.get(key) or "") for key in ("id", "queue", "function", "kind"))
+        if kind and kind not in set(Kind):
+            raise BadRequest(400, f"kind cannot be used: expected {' or '.join(Kind)}, not {kind[:40]!r}.")
         if call_id and not is_call_id(call_id.encode()):
             raise BadRequest(400, f"{call_id[:100]!r} is not a call id.")
         if queue:
@@ -112,7 +122,13 @@ class DeadLetterRoutes:
             function = FunctionRef(name, namespace) if namespace else FunctionRef.parse(name, self._namespace)
             if not is_call_id(function.name.replace(".", "_").encode()) or not is_call_id(function.namespace.encode()):
                 raise BadRequest(400, f"{name[:100]!r} is not the name of a function.")
-        return self._letters.each(queue=queue or "*", function=function, call_id=call_id or "*", after=after)
+        return self._letters.each(
+            queue=queue or "*",
+            function=function,
+            call_id=call_id or "*",
+            kind=Kind(kind) if kind else None,
+            after=after,
+        )
 
 
 async def _selection(request: Request) -> dict[str, Any]:
@@ -133,6 +149,7 @@ def _summary(kept: Kept) -> dict[str, Any]:
     invocation = letter.invocation
     return {
         "id": invocation.call_id,
+        "kind": letter.kind,
         "function": invocation.function.name,
         "namespace": invocation.function.namespace,
         "queue": letter.queue,
@@ -141,12 +158,16 @@ def _summary(kept: Kept) -> dict[str, Any]:
         "reason": letter.reason,
         "runs": len(invocation.attempts) + 1,
         "status": None if letter.answer is None else letter.answer.status,
+        "callback": _callback(letter.parked) if isinstance(letter, DeadCallback) else None,
     }
+
+
+def _callback(parked: ParkedCallback) -> dict[str, Any]:
+    return {"url": parked.url, "attempts": parked.attempts, "first_at": rfc3339(parked.first_at_ns)}
 
 
 def _description(kept: Kept) -> dict[str, Any]:
     letter = kept.letter
-    request = read_request(letter.invocation.request)
     answer = letter.answer
     return {
         **_summary(kept),
@@ -155,12 +176,17 @@ def _description(kept: Kept) -> dict[str, Any]:
             for attempt in letter.invocation.attempts
         ],
         "callback_url": letter.invocation.callback_url,
-        "request": {
-            "method": request.method.decode("latin-1"),
-            "target": request.target.decode("latin-1"),
-            **_message(request.headers, request.body),
-        },
+        "request": _request(letter) if isinstance(letter, DeadLetter) else None,
         "answer": None if answer is None else {"status": answer.status, **_message(answer.headers, answer.body)},
+    }
+
+
+def _request(letter: DeadLetter) -> dict[str, Any]:
+    request = read_request(letter.invocation.request)
+    return {
+        "method": request.method.decode("latin-1"),
+        "target": request.target.decode("latin-1"),
+        **_message(request.headers, request.body),
     }
 
 

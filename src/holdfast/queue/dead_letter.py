@@ -1,13 +1,16 @@
-"""Dead letters: calls that failed for good, with request, reason and last answer, to be run again. No I/O.
+"""Dead letters: what failed for good, kept until somebody has it done again or drops it. No I/O.
 
-    holdfast.dead.<queue>.<namespace>.<function>.<call id>.<message id>
+    holdfast.dead.<queue>.<namespace>.<function>.<call id>.<message id>             a call
+    holdfast.dead.<queue>.<namespace>.<function>.<call id>.<message id>.callback    the callback of one
 
-The headers are those of the call's message, so that a replay needs nothing but this message. The payload is the request
-followed by the last answer, both as HTTP messages.
+The headers are those of the call's or the parked callback's message, so that a replay needs nothing but this message.
+The payload of a call is its request followed by the last answer, both as HTTP messages; that of a callback is the
+answer that it was to bring.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -15,13 +18,22 @@ from nats.js.api import StorageType, StreamConfig
 
 from holdfast.function import FunctionRef
 from holdfast.invocation import Invocation
-from holdfast.queue import wire
+from holdfast.queue import parked_callback, wire
 from holdfast.queue.answer import KeptAnswer, read_answer, write_answer
 from holdfast.queue.message import Publication, Undecodable, fields_of, from_delivery
+from holdfast.queue.parked_callback import ParkedCallback, lines_of
 
 STREAM = "HOLDFAST_dead"
 SUBJECT_PREFIX = "holdfast.dead."
 MOST_REASON_BYTES = 1000
+_CALLBACK = b".callback"
+
+
+class Kind(enum.StrEnum):
+    """What failed."""
+
+    CALL = "call"
+    CALLBACK = "callback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +47,49 @@ class DeadLetter:
     answer: KeptAnswer | None
     """What its last run gave; None when it never ran or never answered."""
 
+    @property
+    def kind(self) -> Kind:
+        """That a call failed."""
+        return Kind.CALL
+
+
+@dataclass(frozen=True, slots=True)
+class DeadCallback:
+    """One callback that was given up; how its call ended is another matter."""
+
+    parked: ParkedCallback
+    died_at_ns: int
+    reason: str
+
+    @property
+    def kind(self) -> Kind:
+        """That a callback failed."""
+        return Kind.CALLBACK
+
+    @property
+    def invocation(self) -> Invocation:
+        """The call that it tells of, without its request."""
+        return self.parked.invocation
+
+    @property
+    def queue(self) -> str:
+        """The call's queue."""
+        return self.parked.queue
+
+    @property
+    def answer(self) -> KeptAnswer:
+        """What it was to bring."""
+        return self.parked.answer
+
+
+Letter = DeadLetter | DeadCallback
+
 
 def stream_config(*, replicas: int) -> StreamConfig:
     """How the stream is made. It has no limit of its own: what stands here was promised and waits for somebody."""
     return StreamConfig(
         name=STREAM,
-        description="Calls that failed for good, to be replayed or dropped",
+        description="Calls and callbacks that failed for good, to be replayed or dropped",
         subjects=[f"{SUBJECT_PREFIX}>"],
         storage=StorageType.FILE,
         max_msgs_per_subject=1,
@@ -50,32 +99,42 @@ def stream_config(*, replicas: int) -> StreamConfig:
 
 
 def subject_of_dead(queue: str, invocation: Invocation) -> bytes:
-    """Where the dead letter of a call stands."""
+    """Where the dead letter of a call stands; that of its callback has one word more."""
     ref: FunctionRef = invocation.function
     words = (queue, ref.namespace, ref.name.replace(".", "_"), invocation.call_id, invocation.message_id)
     return (SUBJECT_PREFIX + ".".join(words)).encode()
 
 
-def to_publish(letter: DeadLetter) -> Publication:
-    """The message of a dead letter. Written twice, as after a crash, it is one."""
+def to_publish(letter: Letter) -> Publication:
+    """The message of a dead letter. Written twice, as after a crash, it is one: its subject holds one message."""
     invocation = letter.invocation
-    answer = b"" if letter.answer is None else write_answer(letter.answer)
+    subject = subject_of_dead(letter.queue, invocation)
     reason = quote(letter.reason[:MOST_REASON_BYTES], safe=" :/,;()'.")
-    headers = (
-        f"NATS/1.0\r\nNats-Msg-Id: dead/{invocation.message_id}/{letter.died_at_ns}\r\n{fields_of(invocation)}"
-        f"Holdfast-Queue: {letter.queue}\r\nHoldfast-Died-At: {letter.died_at_ns}\r\nHoldfast-Reason: {reason}\r\n"
-        f"Holdfast-Request-Bytes: {len(invocation.request)}\r\n\r\n"
-    )
-    return Publication(subject_of_dead(letter.queue, invocation), headers.encode("ascii"), invocation.request + answer)
+    died = f"Holdfast-Died-At: {letter.died_at_ns}\r\nHoldfast-Reason: {reason}\r\n"
+    message_id = f"{invocation.message_id}/{letter.died_at_ns}"
+    match letter:
+        case DeadLetter():
+            answer = b"" if letter.answer is None else write_answer(letter.answer)
+            headers = (
+                f"NATS/1.0\r\nNats-Msg-Id: dead/{message_id}\r\n{fields_of(invocation)}"
+                f"Holdfast-Queue: {letter.queue}\r\n{died}"
+                f"Holdfast-Request-Bytes: {len(invocation.request)}\r\n\r\n"
+            )
+            return Publication(subject, headers.encode("ascii"), invocation.request + answer)
+        case DeadCallback():
+            headers = f"NATS/1.0\r\nNats-Msg-Id: dead/callback/{message_id}\r\n{lines_of(letter.parked)}{died}\r\n"
+            return Publication(subject + _CALLBACK, headers.encode("ascii"), write_answer(letter.answer))
 
 
-def from_message(subject: bytes, headers: bytes, payload: bytes) -> DeadLetter:
+def from_message(subject: bytes, headers: bytes, payload: bytes) -> Letter:
     """Read a dead letter. Raises Undecodable or UnreadableAnswer."""
     try:
-        size = int(wire.header(headers, b"Holdfast-Request-Bytes") or b"")
         died_at_ns = int(wire.header(headers, b"Holdfast-Died-At") or b"")
-        queue = (wire.header(headers, b"Holdfast-Queue") or b"").decode("ascii")
         reason = unquote((wire.header(headers, b"Holdfast-Reason") or b"").decode("ascii"))
+        if subject.endswith(_CALLBACK):
+            return DeadCallback(parked_callback.from_message(subject, headers, payload), died_at_ns, reason)
+        size = int(wire.header(headers, b"Holdfast-Request-Bytes") or b"")
+        queue = (wire.header(headers, b"Holdfast-Queue") or b"").decode("ascii")
     except ValueError as error:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error
     invocation = from_delivery(subject, headers, payload[:size])

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, assert_never
 
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
@@ -15,17 +16,18 @@ from holdfast.invocation import CallId, new_call_id
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
-from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadLetter, from_message
+from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadCallback, DeadLetter, Kind, Letter, from_message
 from holdfast.queue.message import to_publish
+from holdfast.queue.parked_callback import to_publish_now
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
 
 
 class Kept(NamedTuple):
     """A dead letter and its sequence in the stream."""
 
-    letter: DeadLetter
+    letter: Letter
     sequence: int
 
 
@@ -38,11 +40,18 @@ class DeadLetters:
         self._records = records
 
     async def each(
-        self, *, queue: str = "*", function: FunctionRef | None = None, call_id: str = "*", after: int = 0
+        self,
+        *,
+        queue: str = "*",
+        function: FunctionRef | None = None,
+        call_id: str = "*",
+        kind: Kind | None = None,
+        after: int = 0,
     ) -> AsyncIterator[Kept]:
         """The dead letters that match, oldest first, from the sequence behind `after` on. Raises QueueError."""
         name, namespace = ("*", "*") if function is None else (function.name.replace(".", "_"), function.namespace)
-        pattern = f"{SUBJECT_PREFIX}{queue}.{namespace}.{name}.{call_id}.*"
+        last = {None: ">", Kind.CALL: "*", Kind.CALLBACK: "*.callback"}[kind]
+        pattern = f"{SUBJECT_PREFIX}{queue}.{namespace}.{name}.{call_id}.{last}"
         while True:
             message = await self._connection.request(
                 f"$JS.API.DIRECT.GET.{STREAM}".encode(),
@@ -59,16 +68,39 @@ class DeadLetters:
             yield Kept(from_message(subject, message.headers, message.payload), after)
 
     async def replay(self, kept: Kept) -> None:
-        """Put the call into its queue again, as one that was never run, and drop the dead letter.
+        """Have it done again, and drop the dead letter.
 
-        The call keeps its id. A crash between the two steps leaves both: the call may then be replayed again.
+        A call is put into its queue as one that was never run, and keeps its id. A callback is sent again, the same in
+        all but its time, and its function is not run. A crash between the two steps leaves both: the letter may then be
+        replayed again.
         """
-        letter = kept.letter
+        match kept.letter:
+            case DeadLetter() as letter:
+                await self._replay_call(letter)
+            case DeadCallback() as letter:
+                await self._replay_callback(letter)
+            case _:
+                assert_never(kept.letter)
+        await self.drop(kept)
+
+    async def _replay_call(self, letter: DeadLetter) -> None:
         # Another message, or JetStream would take it for the one it has seen.
         again = letter.invocation._replace(message_id=str(new_call_id()), attempts=())
         await self._note(CallRecord.of(again, letter.queue, CallStatus.WAITING))
         await self._publisher.confirm(*to_publish(letter.queue, again))
-        await self.drop(kept)
+
+    async def _replay_callback(self, letter: DeadCallback) -> None:
+        again = replace(letter.parked, attempts=0)
+        invocation = again.invocation
+        await self._records.amend(
+            invocation.call_id,
+            invocation.message_id,
+            lambda record: record._replace(
+                callback=CallbackStatus.PENDING, callback_attempts=0, callback_error=letter.reason
+            ),
+        )
+        message_id = f"callback/{invocation.message_id}/again/{letter.died_at_ns}"
+        await self._publisher.confirm(*to_publish_now(again, message_id))
 
     async def drop(self, kept: Kept) -> None:
         """Remove a dead letter for good."""

@@ -71,11 +71,26 @@ def to_publish(parked: ParkedCallback, at: datetime) -> Publication:
     headers = (
         f"NATS/1.0\r\nNats-Msg-Id: callback/{invocation.message_id}/{len(invocation.attempts)}/{parked.attempts}\r\n"
         f"Nats-Schedule: @at {at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}\r\n"
-        f"Nats-Schedule-Target: {SUBJECT_PREFIX}now.{words}\r\n{fields_of(invocation)}"
-        f"Holdfast-To: {parked.url}\r\nHoldfast-Queue: {parked.queue}\r\nHoldfast-Duration: {parked.duration_s!r}\r\n"
-        f"Holdfast-Callback-Attempts: {parked.attempts}\r\nHoldfast-First-At: {parked.first_at_ns}\r\n\r\n"
+        f"Nats-Schedule-Target: {SUBJECT_PREFIX}now.{words}\r\n{lines_of(parked)}\r\n"
     )
     return Publication(f"{SUBJECT_PREFIX}later.{words}".encode(), headers.encode("ascii"), write_answer(parked.answer))
+
+
+def to_publish_now(parked: ParkedCallback, message_id: str) -> Publication:
+    """The message that has the callback tried at once. Of any number with one `message_id` only the first counts."""
+    invocation = parked.invocation
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{lines_of(parked)}\r\n"
+    subject = f"{SUBJECT_PREFIX}now.{invocation.call_id}.{invocation.message_id}"
+    return Publication(subject.encode(), headers.encode("ascii"), write_answer(parked.answer))
+
+
+def lines_of(parked: ParkedCallback) -> str:
+    """The header lines that say what a callback is, for every message that is about one."""
+    return (
+        f"{fields_of(parked.invocation)}"
+        f"Holdfast-To: {parked.url}\r\nHoldfast-Queue: {parked.queue}\r\nHoldfast-Duration: {parked.duration_s!r}\r\n"
+        f"Holdfast-Callback-Attempts: {parked.attempts}\r\nHoldfast-First-At: {parked.first_at_ns}\r\n"
+    )
 
 
 def from_message(subject: bytes, headers: bytes, payload: bytes) -> ParkedCallback:

@@ -92,6 +92,21 @@ class Records:
         record, body = decode(message.payload)
         return Stored(record, body, sequence)
 
+    async def amend(self, call_id: CallId, message_id: str, change: Callable[[CallRecord], CallRecord]) -> None:
+        """Change the record of one accepted call, whatever else is written meanwhile; nothing when it has none.
+
+        Raises QueueError.
+        """
+        while True:
+            stored = await self.read(call_id)
+            if not isinstance(stored, Stored) or stored.record.message_id != message_id:
+                return
+            try:
+                await self.put(change(stored.record), stored.body, stored.sequence)
+            except Conflict:
+                continue
+            return
+
     def write(self, record: CallRecord, body: bytes, replaces: int, written: Written) -> None:
         """Write a record in place of the one with sequence `replaces`, 0 for none. HOT: no task, no future.
 

@@ -124,6 +124,7 @@ class Callbacks:
         self._timeout_s = settings.callback_timeout_s
         self._gateway = settings.gateway
         self._write_debug = settings.write_debug
+        self._attempts = settings.callback_attempts
         self._initial_wait_s = settings.callback_initial_wait_s
         self._max_wait_s = settings.callback_max_wait_s
 
@@ -149,6 +150,10 @@ class Callbacks:
                 retry_after_s=retry_after_s(answer.headers, datetime.now(UTC)),
             )
         self._delivered.inc()
+
+    def gives_up(self, attempts: int, error: CallbackFailed) -> bool:
+        """Whether a callback that failed so many times, the last time like this, is not tried again."""
+        return error.final or attempts >= self._attempts
 
     def wait_s(self, attempts: int, *, dice: float) -> float:
         """How long to wait after so many failed attempts: doubled each time, spread by up to the first pause."""

@@ -23,12 +23,12 @@ from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable
 from holdfast.queue.parked_callback import NOW, STREAM, ParkedCallback, from_message, stream_config, to_publish
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.record import CallbackStatus
-from holdfast.queue.records import Conflict, Records, Stored
+from holdfast.queue.record import CallbackStatus, CallRecord
+from holdfast.queue.records import Records
 from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.callback import CallbackFailed, Callbacks
-from holdfast.worker.endings import insist
+from holdfast.worker.endings import give_up, insist
 from holdfast.worker.outcome import Outcome
 
 log = structlog.get_logger()
@@ -37,14 +37,11 @@ log = structlog.get_logger()
 class CallbackQueue:
     """Tries parked callbacks in slots of their own. Made by `callback_queue`."""
 
-    def __init__(
-        self, consumer: Consumer, *, callbacks: Callbacks, publisher: Publisher, records: Records, attempts: int
-    ) -> None:
+    def __init__(self, consumer: Consumer, *, callbacks: Callbacks, publisher: Publisher, records: Records) -> None:
         self._consumer = consumer
         self._callbacks = callbacks
         self._publisher = publisher
         self._records = records
-        self._attempts = attempts
 
     async def run_slot(self) -> None:
         """Try one parked callback after the other until the consumer is stopped."""
@@ -85,17 +82,8 @@ class CallbackQueue:
 
     async def _failed(self, tried: ParkedCallback, error: CallbackFailed) -> None:
         """Park it again, or give it up."""
-        invocation = tried.invocation
-        if error.final or tried.attempts >= self._attempts:
-            telemetry.CALLBACKS.labels("given_up").inc()
-            log.error(
-                "callback given up",
-                call_id=invocation.call_id,
-                function=str(invocation.function),
-                to=tried.url,
-                attempts=tried.attempts,
-                error=str(error),
-            )
+        if self._callbacks.gives_up(tried.attempts, error):
+            await give_up(self._publisher, tried, error)
             await self._note(tried, CallbackStatus.FAILED, str(error))
             return
         wait_s = self._callbacks.wait_s(tried.attempts, dice=random.random())  # noqa: S311 - spreads load
@@ -106,19 +94,10 @@ class CallbackQueue:
     async def _note(self, tried: ParkedCallback, status: CallbackStatus, error: str | None) -> None:
         """Write into the call's record what became of its callback, as long as there is one."""
 
-        async def once() -> None:
-            while True:
-                stored = await self._records.read(tried.invocation.call_id)
-                if not isinstance(stored, Stored) or stored.record.message_id != tried.invocation.message_id:
-                    return
-                record = stored.record._replace(callback=status, callback_attempts=tried.attempts, callback_error=error)
-                try:
-                    await self._records.put(record, stored.body, stored.sequence)
-                except Conflict:
-                    continue
-                return
+        def noted(record: CallRecord) -> CallRecord:
+            return record._replace(callback=status, callback_attempts=tried.attempts, callback_error=error)
 
-        await insist(once)
+        await insist(lambda: self._records.amend(tried.invocation.call_id, tried.invocation.message_id, noted))
 
 
 @asynccontextmanager
@@ -153,7 +132,6 @@ async def callback_queue(
             callbacks=callbacks,
             publisher=publisher,
             records=records,
-            attempts=settings.callback_attempts,
         )
         for number in range(settings.callback_inflight):
             slots.create_task(queue.run_slot(), name=f"callback slot {number}")

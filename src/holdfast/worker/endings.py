@@ -5,6 +5,7 @@ The order is such that a crash between two steps breaks nothing:
     retry    parked -> recorded                       a crash: parked again, once, by its message id
     end      dead letter -> callback -> recorded      a crash: run again, as "at least once" allows
     callback failed: parked -> recorded               a crash: parked again; the function is not run again
+    callback given up: dead letter -> recorded        a crash: tried and given up again, into the same letter
 
 and only then the delivery is acknowledged, by the caller. While NATS is away each step waits for it: what a call gave
 is not thrown away because it cannot be written this moment.
@@ -26,7 +27,7 @@ from holdfast.errors import QueueUnavailable
 from holdfast.invocation import Attempt, Invocation
 from holdfast.queue import dead_letter, parked_callback
 from holdfast.queue.answer import KeptAnswer
-from holdfast.queue.dead_letter import DeadLetter
+from holdfast.queue.dead_letter import DeadCallback, DeadLetter
 from holdfast.queue.message import Publication, to_publish_later
 from holdfast.queue.parked_callback import ParkedCallback
 from holdfast.queue.publisher import Publisher
@@ -113,9 +114,9 @@ class Endings:
         try:
             await self._callbacks.try_once(invocation, url, outcome)
         except CallbackFailed as error:
-            if error.final:
-                telemetry.CALLBACKS.labels("given_up").inc()
-                log.error("callback given up", call_id=invocation.call_id, to=url, attempts=1, error=str(error))  # noqa: TRY400
+            parked = ParkedCallback(invocation, url, self._queue, _answer(outcome), outcome.duration_s, 1, first_at_ns)
+            if self._callbacks.gives_up(1, error):
+                await give_up(self._publisher, parked, error)
                 return record._replace(callback=CallbackStatus.FAILED, callback_attempts=1, callback_error=str(error))
             log.warning(
                 "callback failed, trying again",
@@ -124,7 +125,6 @@ class Endings:
                 to=url,
                 error=str(error),
             )
-            parked = ParkedCallback(invocation, url, self._queue, _answer(outcome), outcome.duration_s, 1, first_at_ns)
             wait_s = self._callbacks.wait_s(1, dice=random.random())  # noqa: S311 - spreads load, hides nothing
             at = datetime.now(UTC) + timedelta(seconds=max(wait_s, error.retry_after_s or 0.0))
             await self._store(parked_callback.to_publish(parked, at))
@@ -161,6 +161,21 @@ class Endings:
                     running.sequence = stored.sequence
             else:
                 return
+
+
+async def give_up(publisher: Publisher, parked: ParkedCallback, error: CallbackFailed) -> None:
+    """Keep a callback that is not tried any more as a dead letter, with what it was to bring."""
+    telemetry.CALLBACKS.labels("given_up").inc()
+    log.error(
+        "callback given up",
+        call_id=parked.invocation.call_id,
+        function=str(parked.invocation.function),
+        to=parked.url,
+        attempts=parked.attempts,
+        error=str(error),
+    )
+    letter = dead_letter.to_publish(DeadCallback(parked, time.time_ns(), str(error)))
+    await insist(lambda: publisher.confirm(*letter))
 
 
 async def insist(step: Callable[[], Awaitable[T]]) -> T:
