@@ -114,7 +114,7 @@ class DeploymentError(HoldfastError):
     """A function cannot be deployed as described. `function` is its name as far as it is known."""
 
     def __init__(self, function: str, message: str) -> None:
-        super().__init__(f"{function or 'function'}: {message}")
+        super().__init__(f"{function}: {message}" if function else message)
         self.function = function
 
 

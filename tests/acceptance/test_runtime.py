@@ -117,6 +117,17 @@ async def test_an_asynchronous_call_wakes_a_function_as_well(server: Serving) ->
         assert (callback["X-Function-Status"], callback.body) == ("200", b"awake")
 
 
+async def test_an_update_raises_the_replicas_to_its_minimum_and_wakes_nobody(server: Serving) -> None:
+    assert await deploy(server, "grows", "cat") == 202
+    assert await deploy(server, "grows", "cat", labels={"com.openfaas.scale.min": "2"}) == 202
+    await until(server, "grows", replicas=2, availableReplicas=2)
+    assert await deploy(server, "grows", "cat") == 202
+    await until(server, "grows", replicas=2)
+    assert await send(server, "POST", "/system/scale-function/grows", replicas=0) == 202
+    assert await deploy(server, "grows", "cat", labels={"com.openfaas.scale.min": "2"}) == 202
+    await until(server, "grows", replicas=0, availableReplicas=0)
+
+
 async def test_replicas_share_the_calls(server: Serving) -> None:
     assert await deploy(server, "many", "sh -c 'echo $HOSTNAME'", labels={"com.openfaas.scale.min": "3"}) == 202
     await until(server, "many", replicas=3, availableReplicas=3)

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from holdfast.cli.aliases import ALIASES
-from holdfast.cli.values import DEFAULT_GATEWAY, function_name, gateway_url
+from holdfast.cli.values import DEFAULT_GATEWAY, function_name, gateway_url, regular_expression
 from holdfast.settings import Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -89,7 +89,7 @@ def stack_options(function: Decorated) -> Decorated:
                 "-f",
                 "--yaml",
                 metavar="FILE",
-                type=click.Path(dir_okay=False),
+                type=click.Path(exists=True, dir_okay=False),
                 help="The stack file. Without it, stack.yaml or stack.yml of the current folder.",
             ),
             click.option(
@@ -101,6 +101,7 @@ def stack_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--regex",
+                type=regular_expression,
                 default="",
                 metavar="EXPRESSION",
                 help="Only functions with this regular expression in the name.",
@@ -127,11 +128,23 @@ def name_argument(function: Decorated) -> Decorated:
     return click.argument("name", type=function_name, metavar="NAME", shell_complete=_complete_name)(function)
 
 
+def optional_name_argument(function: Decorated) -> Decorated:
+    """Add `[NAME]`."""
+    return click.argument("name", type=function_name, required=False, metavar="[NAME]", shell_complete=_complete_name)(
+        function
+    )
+
+
 def names_argument(function: Decorated) -> Decorated:
     """Add `[NAME]...`."""
     return click.argument("names", type=function_name, nargs=-1, metavar="[NAME]...", shell_complete=_complete_name)(
         function
     )
+
+
+def secret_argument(function: Decorated) -> Decorated:
+    """Add `NAME`, of a secret that there is."""
+    return click.argument("name", metavar="NAME", shell_complete=_complete_secret)(function)
 
 
 def output_option(function: Decorated) -> Decorated:
@@ -151,3 +164,11 @@ def _complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
     gateway = ctx.params.get("gateway") or DEFAULT_GATEWAY
     return [CompletionItem(name) for name in names_for_completion(gateway) if name.startswith(incomplete)]
+
+
+def _complete_secret(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    from holdfast.cli.secret import names_for_completion  # noqa: PLC0415 - loads the HTTP client
+
+    gateway = ctx.params.get("gateway") or DEFAULT_GATEWAY
+    names = names_for_completion(gateway, ctx.params.get("namespace") or "")
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

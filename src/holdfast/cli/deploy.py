@@ -140,6 +140,8 @@ def deploy(
     overrides = _overrides(namespace, given)
     wait_s = timeout if wait else 0.0
     stack: Stack | None = None
+    if name and not image and work.is_without_stack(yaml):
+        raise click.UsageError(f"what is {name}? Describe it with --image and --fprocess, or name a stack file with -f")
     if image:
         if not name:
             raise click.UsageError("--image needs --name, the function's name")
@@ -157,10 +159,8 @@ def deploy(
 
         def one(deployment: Deployment) -> None:
             deployment = overrides.over(deployment)
-            packed = work.built(deployment)
-            deployed.append(
-                work.deploy(client, deployment, str(packed.image) if packed is not None else "", wait_s=wait_s)
-            )
+            image = work.image_to_deploy(client, deployment)
+            deployed.append(work.deploy(client, deployment, image, wait_s=wait_s))
 
         code = work.each(deployments, one)
     work.show(deployed, output)

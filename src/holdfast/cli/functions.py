@@ -52,12 +52,16 @@ def list_functions(*, gateway: str, namespace: str, verbose: bool, quiet: bool, 
     if output == "json":
         click.echo(json.dumps([function.raw for function in functions], indent=2))
         return
+    names = [function.name if namespace else function.route for function in functions]
     if quiet:
-        for function in functions:
-            click.echo(function.name)
+        for name in names:
+            click.echo(name)
         return
     heading = ["Function", "Invocations", "Replicas"]
-    rows = [[f.name, str(f.invocations), f"{f.available_replicas}/{f.replicas}"] for f in functions]
+    rows = [
+        [name, str(f.invocations), f"{f.available_replicas}/{f.replicas}"]
+        for name, f in zip(names, functions, strict=True)
+    ]
     if verbose:
         heading += ["Image", "Created"]
         rows = [[*row, f.image, f.created_at] for row, f in zip(rows, functions, strict=True)]
@@ -117,6 +121,9 @@ def _description(function: FunctionStatus, gateway: str) -> dict[str, str | list
         "Environment": {str(key): str(value) for key, value in (raw.get("envVars") or {}).items()},
         "Secrets": [str(secret) for secret in raw.get("secrets") or []],
         "Constraints": [str(constraint) for constraint in raw.get("constraints") or []],
+        "Limits": {str(key): str(value) for key, value in (raw.get("limits") or {}).items() if value},
+        "Requests": {str(key): str(value) for key, value in (raw.get("requests") or {}).items() if value},
+        "Read-only": "yes" if raw.get("readOnlyRootFilesystem") else "",
     }
     if usage:
         values["Memory"] = f"{int(usage.get('totalMemoryBytes') or 0) / 2**20:.1f} MiB"
@@ -128,6 +135,6 @@ def names_for_completion(gateway: str) -> list[str]:
     """The functions' names, or none: completion must never print an error into a prompt."""
     try:
         with Gateway(gateway, find_credentials(gateway)) as client:
-            return sorted(function.name for function in client.functions())
+            return sorted(function.route for function in client.functions())
     except GatewayError:
         return []

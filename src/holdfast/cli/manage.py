@@ -13,6 +13,7 @@ from holdfast.cli.command import (
     name_argument,
     names_argument,
     namespace_option,
+    optional_name_argument,
     stack_options,
 )
 from holdfast.cli.exits import Exit
@@ -98,7 +99,7 @@ def scale(*, name: str, replicas: int, gateway: str, namespace: str) -> None:
         ("a function, asked ten times", "holdfast ready figlet --attempts 10"),
     ],
 )
-@click.argument("name", required=False, default="", metavar="[NAME]")
+@optional_name_argument
 @click.option(
     "--attempts", type=click.IntRange(min=1), default=60, show_default=True, metavar="N", help="How often to ask."
 )
@@ -107,7 +108,7 @@ def scale(*, name: str, replicas: int, gateway: str, namespace: str) -> None:
 )
 @gateway_option
 @namespace_option
-def ready(*, name: str, attempts: int, interval: float, gateway: str, namespace: str) -> Exit:
+def ready(*, name: str | None, attempts: int, interval: float, gateway: str, namespace: str) -> Exit:
     """Wait until the gateway or a function is ready.
 
     The exit code is 0 as soon as it is, and 9 when it was not at the last attempt.
@@ -125,7 +126,7 @@ def ready(*, name: str, attempts: int, interval: float, gateway: str, namespace:
     return Exit.NOT_READY
 
 
-def _state(administration: Administration, name: str, namespace: str) -> str:
+def _state(administration: Administration, name: str | None, namespace: str) -> str:
     """Why it is not ready; empty when it is."""
     try:
         if name:

@@ -23,6 +23,8 @@ def fields(values: Mapping[str, str | Sequence[str] | Mapping[str, str]]) -> lis
     widest = max(len(name) for name, value in values.items() if value) + 2
     lines: list[str] = []
     for name, value in values.items():
+        if not value:
+            continue
         if isinstance(value, str):
             elements = [value]
         elif isinstance(value, Mapping):

@@ -80,13 +80,10 @@ def find_stack(given: str | None, folder: Path) -> Path | None:
 def read_selected(path: Path, *, name: str = "", pattern: str = "", regex: str = "") -> Stack:
     """A stack with only the functions meant: of that name, or whose names match. Raises DeploymentError.
 
-    `pattern` is a shell's (`fig*`), `regex` a regular expression found anywhere in the name.
+    `pattern` is a shell's (`fig*`), `regex` a regular expression, which compiles, found anywhere in the name.
     """
     stack = read_stack(path)
-    try:
-        expression = re.compile(regex)
-    except re.error as error:
-        raise DeploymentError("", f"--regex {regex!r} is no regular expression: {error}") from error
+    expression = re.compile(regex)
     chosen = tuple(
         deployment
         for deployment in stack.deployments
@@ -96,7 +93,8 @@ def read_selected(path: Path, *, name: str = "", pattern: str = "", regex: str =
     )
     if not chosen:
         there = ", ".join(deployment.ref.name for deployment in stack.deployments)
-        said = f"--name {name}" if name else f"--filter {pattern}" if pattern else f"--regex {regex}"
+        given = {"--name": name, "--filter": pattern, "--regex": regex}
+        said = " and ".join(f"{option} {value}" for option, value in given.items() if value)
         raise DeploymentError(
             "", f"{path} has no function for {said}: it has {there}" if there else f"{path} describes no function"
         )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from holdfast.cli.command import Command, Group, gateway_option, namespace_option, output_option
+from holdfast.cli.command import Command, Group, gateway_option, namespace_option, output_option, secret_argument
 from holdfast.client import find_credentials
 from holdfast.client.administration import Administration
+from holdfast.client.errors import GatewayError
 from holdfast.client.gateway import Gateway
 
 
@@ -82,7 +83,7 @@ def create(
     cls=Command,
     examples=[("functions see the new value when they are next started", "holdfast secret update api-key < new.txt")],
 )
-@click.argument("name", metavar="NAME")
+@secret_argument
 @_value_options[0]
 @_value_options[1]
 @_value_options[2]
@@ -117,7 +118,7 @@ def list_(*, gateway: str, namespace: str, output: str) -> None:
     cls=Command,
     examples=[("functions that run keep theirs until they end", "holdfast secret remove api-key")],
 )
-@click.argument("name", metavar="NAME")
+@secret_argument
 @gateway_option
 @namespace_option
 def remove(*, name: str, gateway: str, namespace: str) -> None:
@@ -147,3 +148,12 @@ def _value(literal: str | None, file: Path | None, *, trim: bool) -> str | bytes
     if not value:
         raise click.UsageError("the value is empty")
     return value
+
+
+def names_for_completion(gateway: str, namespace: str) -> list[str]:
+    """The secrets' names, or none: completion must never print an error into a prompt."""
+    try:
+        with Gateway(gateway, find_credentials(gateway)) as client:
+            return Administration(client).secrets(namespace)
+    except GatewayError:
+        return []

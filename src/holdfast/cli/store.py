@@ -16,7 +16,6 @@ from holdfast.cli.plan import Overrides
 from holdfast.cli.values import deployable_name, duration, pair
 from holdfast.client import find_credentials
 from holdfast.client.gateway import Gateway
-from holdfast.errors import DeploymentError
 from holdfast.stack import Deployment, read_stack
 
 SAMPLES = Path(holdfast.__file__).parent / "samples" / "stack.yml"
@@ -54,11 +53,11 @@ def list_(*, output: str) -> None:
 
 
 @store.command("inspect", cls=Command, examples=[("one of them", "holdfast store inspect figlet")])
-@click.argument("name", metavar="NAME")
+@click.argument("name", type=click.Choice(list(DESCRIPTIONS)), metavar="NAME")
 @output_option
 def inspect(*, name: str, output: str) -> None:
     """Show what a function is."""
-    described = _described(_sample(name))
+    described = _described(_samples()[name])
     if output == "json":
         click.echo(json.dumps(described, indent=2))
         return
@@ -74,7 +73,7 @@ def inspect(*, name: str, output: str) -> None:
         ("under another, with a variable", "holdfast store deploy sleep --name nap --env SLEEP=5s"),
     ],
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", type=click.Choice(list(DESCRIPTIONS)), metavar="NAME")
 @click.option("--name", "as_name", type=deployable_name, default="", metavar="NAME", help="Deploy it under this name.")
 @click.option("-e", "--env", type=pair, multiple=True, metavar="KEY=VALUE", help="A variable; may be given again.")
 @click.option("-l", "--label", "labels", type=pair, multiple=True, metavar="KEY=VALUE", help="A label, the same way.")
@@ -101,7 +100,7 @@ def deploy(
     output: str,
 ) -> None:
     """Deploy a function and wait until it is ready."""
-    sample = _sample(name)
+    sample = _samples()[name]
     # The image alone: what it means, the runtime knows better.
     chosen = Deployment(sample.ref._replace(name=as_name or name), Path.cwd(), image=sample.image)
     chosen = Overrides(namespace=namespace, environment=dict(env), labels=dict(labels)).over(chosen)
@@ -111,13 +110,6 @@ def deploy(
 
 def _samples() -> dict[str, Deployment]:
     return {sample.ref.name: sample for sample in read_stack(SAMPLES, {}).deployments}
-
-
-def _sample(name: str) -> Deployment:
-    samples = _samples()
-    if name not in samples:
-        raise DeploymentError(name, f"does not ship with Holdfast: there are {', '.join(samples)}")
-    return samples[name]
 
 
 def _described(sample: Deployment) -> dict[str, Any]:

@@ -111,6 +111,15 @@ def quantity(text: str) -> str:
     return text
 
 
+def regular_expression(text: str) -> str:
+    """A regular expression, as written."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(f"{text!r} is no regular expression: {error}") from None
+    return text
+
+
 def query_pair(text: str) -> tuple[str, str]:
     """A piece of a query, `key=value`, still to be percent-encoded; the first `=` divides."""
     key, sign, value = text.partition("=")

@@ -51,6 +51,11 @@ class Selection(NamedTuple):
         return stack
 
 
+def is_without_stack(yaml: str | None) -> bool:
+    """Whether no stack file is named and none lies in the current folder."""
+    return find_stack(yaml, Path.cwd()) is None
+
+
 class Deployed(NamedTuple):
     """A function that was deployed, for showing it."""
 
@@ -116,9 +121,25 @@ def built(deployment: Deployment) -> Packed | None:
         return None
     name = deployment.ref.name
     packed = packed_before(name, archive_path(deployment.folder, name))
-    if packed is None and not deployment.image:
+    if packed is None:
         raise DeploymentError(name, f"is not built yet: `{program()} up` builds, uploads and deploys it")
     return packed
+
+
+def image_to_deploy(client: Gateway, deployment: Deployment) -> str:
+    """The bundle that was packed before; empty when the description's own image is meant.
+
+    That is so for a function without a folder, and at a gateway of images, where somebody has built and pushed one.
+    Raises DeploymentError when the bundle was not packed.
+    """
+    if way(deployment) is Way.AS_IT_IS:
+        return ""
+    if not Administration(client).takes_bundles():
+        if not deployment.image:
+            raise NoBundlesTaken(client.url, deployment.ref.name)
+        return ""
+    packed = built(deployment)
+    return str(packed.image) if packed is not None else ""
 
 
 def push(client: Gateway, packed: Packed) -> None:

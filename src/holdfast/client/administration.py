@@ -125,15 +125,25 @@ class Administration:
 
     # ---- bundles
 
+    def takes_bundles(self) -> bool:
+        """Whether the gateway knows bundles, as Holdfast's does."""
+        return self._bundles() is not None
+
     def has_bundle(self, image: BundleImage) -> bool:
         """Whether a bundle is there already. Raises NoBundlesTaken."""
+        found = self._bundles()
+        if found is None:
+            raise NoBundlesTaken(self._gateway.url, image.name)
+        return any(one.get("image") == str(image) for one in found)
+
+    def _bundles(self) -> list[dict[str, Any]] | None:
+        """What is there; None from a gateway that knows nothing of bundles."""
         try:
-            found = self._gateway.manage("GET", "/system/bundles", "list bundles")
+            return self._gateway.manage("GET", "/system/bundles", "list bundles") or []
         except GatewayRefused as error:
             if error.status in {404, 405}:
-                raise NoBundlesTaken(self._gateway.url, image.name) from None
+                return None
             raise
-        return any(one.get("image") == str(image) for one in found or [])
 
     def push(self, image: BundleImage, archive: Path, sent: Callable[[int], None]) -> Iterator[Step]:
         """Bring a bundle there; yields what is done with it, the first when all of it is sent, until it is ready.

@@ -61,6 +61,11 @@ class FunctionStatus:
             raw=raw,
         )
 
+    @property
+    def route(self) -> str:
+        """The name by which it is called: with its namespace, unless that is the default one."""
+        return self.name if self.namespace == DEFAULT_NAMESPACE else f"{self.name}.{self.namespace}"
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:

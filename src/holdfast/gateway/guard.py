@@ -75,7 +75,8 @@ class Guard:
         if self._required is not None and not _proves(asking, self._required):
             return Refusal(
                 401,
-                "this needs the user and password of this gateway, as in curl --user admin:PASSWORD.",
+                "this needs the user and password of this gateway: `holdfast login` or `faas-cli login` keeps them, "
+                "curl takes them as --user admin:PASSWORD.",
                 CHALLENGE,
             )
         return None

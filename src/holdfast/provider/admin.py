@@ -155,11 +155,15 @@ class Admin:
         return JSONResponse([{"name": name, "namespace": namespace} for name in self._secrets.names(namespace)])
 
     async def put_secret(self, request: Request) -> Response:
-        """`POST` creates or replaces, 201; `PUT` replaces, 200. Functions see it when their replicas start anew."""
+        """`POST` creates, 201, or 409; `PUT` replaces, 200. Functions see it when their replicas start anew."""
         secret = read_secret(await _body(request), self._namespace, with_value=True)
         self._must_exist(secret.namespace)
-        if request.method == "PUT" and not self._secrets.has(secret.namespace, secret.name):
+        there = self._secrets.has(secret.namespace, secret.name)
+        if request.method == "PUT" and not there:
             raise NotThereError(secret.name, f"is no secret in {secret.namespace}")
+        if request.method == "POST" and there:
+            # A value that is written over cannot be had again: faas-cli asks for an update when it sees this.
+            return PlainTextResponse(f"secret {secret.name} exists already: PUT changes it\n", 409)
         assert secret.value is not None  # noqa: S101 - read with its value
         self._secrets.put(secret.namespace, secret.name, secret.value)
         log.info("secret kept", secret=secret.name, namespace=secret.namespace)
@@ -227,7 +231,7 @@ class Admin:
 
     def _must_exist(self, namespace: str) -> None:
         if namespace not in self.namespaces():
-            raise NotThereError("namespace", f"{namespace} does not exist: create it first")
+            raise NotThereError("", f"namespace {namespace} does not exist: create it first")
 
 
 async def _body(request: Request) -> Any:

@@ -217,8 +217,8 @@ class Functions:
     ) -> Function:
         """Start a function, or replace what runs under its name once the new version is ready. Returns at once.
 
-        `replicas` is their number; None: as many as there are, for a new one the label's minimum. Raises
-        DeploymentError, and then nothing has changed.
+        `replicas` is their number; None: as many as there are, at least the label's minimum unless it is at zero.
+        Raises DeploymentError, and then nothing has changed.
         """
         ref = deployment.ref
         self._secrets.check(ref.namespace, ref.name, deployment.secrets)
@@ -230,7 +230,10 @@ class Functions:
             self._fill(function)
             return function
         function.deployment = deployment
-        function.wanted = function.wanted if replicas is None else replicas
+        if replicas is not None:
+            function.wanted = replicas
+        elif function.wanted:  # a function at zero stays there until it is called
+            function.wanted = max(function.wanted, least_replicas(deployment))
         # Of a version that never became ready nothing is kept; of one that serves, all, until the new one does.
         never_ready = [replica for replica in function.replicas if not replica.ready]
         function.outgoing += [replica for replica in function.replicas if replica.ready]

@@ -134,6 +134,14 @@ def test_the_gateway_of_a_stack_file_counts_unless_the_command_line_names_one(
     assert len(sent(gateway)) == 4
 
 
+def test_a_selection_that_leaves_nothing_says_what_was_asked_for_and_what_there_is(holdfast: Holdfast) -> None:
+    write_stack(holdfast)
+    ended = holdfast("up", "--filter", "up*", "--regex", "low")
+    assert ended.code == 1
+    assert "has no function for --filter up* and --regex low: it has upper, lower" in ended.err
+    assert not ended.err.startswith("holdfast: function")
+
+
 def test_one_function_that_is_refused_does_not_keep_the_others(gateway: FakeGateway, holdfast: Holdfast) -> None:
     def refusing(request: Request) -> Scripted:
         refused = request.method == "PUT" and b'"upper"' in request.body
@@ -153,7 +161,12 @@ def test_one_function_that_is_refused_does_not_keep_the_others(gateway: FakeGate
         (["deploy"], "no stack file"),
         (["up"], "no stack file"),
         (["deploy", "--image", "x"], "--image needs --name"),
-        (["deploy", "--image", "x", "--name", "x", "-f", "y"], "leave out -f"),
+        (["deploy", "--image", "x", "--name", "x", "--filter", "y"], "leave out -f"),
+        (["deploy", "--name", "x"], "--image and --fprocess"),
+        (["up", "-f", "none.yml"], "'none.yml' does not exist"),
+        (["up", "--regex", "("], "no regular expression"),
+        (["store", "deploy", "nothing"], "'nothing' is not one of 'figlet', 'env'"),
+        (["ready", "a/b"], "cannot be a function's name"),
         (["deploy", "--image", "x", "--name", "Bad_Name"], "cannot be deployed as a name"),
         (["deploy", "--image", "x", "--name", "x", "--env", "A"], "is not KEY=VALUE"),
         (["deploy", "--image", "x", "--name", "x", "--memory-limit", "lots"], "no quantity such as 128Mi"),
@@ -161,7 +174,7 @@ def test_one_function_that_is_refused_does_not_keep_the_others(gateway: FakeGate
         (["secret", "create", "x"], "the value is empty"),
         (["new"], "name is missing"),
         (["new", "x"], "--lang is missing"),
-        (["remove", "x", "-f", "y"], "not both"),
+        (["remove", "x", "--regex", "y"], "not both"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
@@ -317,13 +330,27 @@ def test_a_bundle_that_fails_or_whose_answer_breaks_off_is_exit_code_1(
 
 
 def test_what_is_not_built_yet_says_how_to_build_it(gateway: FakeGateway, holdfast: Holdfast) -> None:
-    holdfast("new", "hello", "--lang", "python3-http")
-    path = holdfast.home / "stack.yml"
-    path.write_text(path.read_text().replace("    image: hello:latest\n", ""))
+    gateway.answering = lambda _: as_json([])
+    for language in ("python3-http", "dockerfile"):
+        holdfast("new", language[:6], "--lang", language, *(("-a", "stack.yml") if language == "dockerfile" else ()))
     for command in ("push", "deploy"):
         ended = holdfast(command, "-g", gateway.url)
-        assert ended.code == 1
-        assert "`holdfast up` builds, uploads and deploys it" in ended.err
+        assert (ended.code, ended.out) == (1, b"")
+        assert ended.err.count("is not built yet: `holdfast up` builds, uploads and deploys it") == 2
+    assert sent(gateway) == []
+
+
+def test_a_gateway_of_images_is_sent_the_image_of_the_stack_file(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    gateway.answering = accepting
+    holdfast("new", "figlet", "--lang", "python3-http", "--prefix", "example")
+    holdfast("build")  # for another gateway
+    assert holdfast("deploy", "--no-wait", "-g", gateway.url).code == 0
+    assert [document["image"] for _, _, document in sent(gateway)] == ["example/figlet:latest"]  # type: ignore[index]
+    path = holdfast.home / "stack.yml"
+    path.write_text(path.read_text().replace("    image: example/figlet:latest\n", ""))
+    ended = holdfast("deploy", "--no-wait", "-g", gateway.url)
+    assert ended.code == 6
+    assert "takes no bundles" in ended.err
 
 
 def test_new_begins_a_function_and_writes_over_nothing(holdfast: Holdfast) -> None:
@@ -348,6 +375,4 @@ def test_new_begins_a_function_and_writes_over_nothing(holdfast: Holdfast) -> No
 def test_the_store_lists_and_inspects_without_a_gateway(holdfast: Holdfast) -> None:
     assert "figlet" in holdfast("store", "list").out.decode()
     assert json.loads(holdfast("store", "inspect", "figlet", "-o", "json").out)["image"] == "holdfast/figlet:latest"
-    ended = holdfast("store", "inspect", "nothing")
-    assert ended.code == 1
-    assert "there are figlet, env, echo, sleep, chaos" in ended.err
+    assert holdfast("store", "inspect", "nothing").code == 2

@@ -58,6 +58,15 @@ def test_list_asks_for_the_namespace(gateway: FakeGateway, holdfast: Holdfast) -
     assert gateway.request().target == "/system/functions?namespace=dev"
 
 
+def test_functions_of_other_namespaces_are_listed_by_the_names_they_are_called_by(
+    gateway: FakeGateway, holdfast: Holdfast
+) -> None:
+    gateway.answering = lambda _: as_json([FIGLET, {**FIGLET, "namespace": "staging"}])
+    assert holdfast("list", "-q", "-g", gateway.url).lines == ["figlet", "figlet.staging"]
+    assert [line.split()[0] for line in holdfast("list", "-g", gateway.url).lines[1:]] == ["figlet", "figlet.staging"]
+    assert holdfast("list", "-q", "-n", "staging", "-g", gateway.url).lines == ["figlet", "figlet"]
+
+
 def test_an_empty_list_is_not_an_error(gateway: FakeGateway, holdfast: Holdfast) -> None:
     gateway.answering = lambda _: as_json(None)  # what a gateway written in Go says for an empty list
     ended = holdfast("list", "-g", gateway.url)
@@ -70,6 +79,16 @@ def test_describe_shows_where_to_call_and_what_it_is(gateway: FakeGateway, holdf
     for expected in ("ready", "team: banners", f"{gateway.url}/async-function/figlet.openfaas-fn"):
         assert expected in ended.out.decode()
     assert json.loads(holdfast("describe", "figlet", "-o", "json", "-g", gateway.url).out) == FIGLET
+
+
+def test_describe_shows_limits_and_leaves_out_what_is_empty(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    limits = {"memory": "64Mi", "cpu": ""}
+    gateway.answering = lambda _: as_json({**FIGLET, "limits": limits, "readOnlyRootFilesystem": True})
+    text = holdfast("describe", "figlet", "-g", gateway.url).out.decode()
+    assert "Limits:      memory: 64Mi\n" in text
+    assert "Read-only:   yes\n" in text
+    assert "cpu" not in text
+    assert "Requests:" not in text
 
 
 def test_describe_of_an_unknown_function_suggests_others(gateway: FakeGateway, holdfast: Holdfast) -> None:
@@ -208,6 +227,32 @@ def test_function_names_are_completed_and_errors_never_reach_the_prompt(
     assert holdfast(environ={**asking, "OPENFAAS_URL": gateway.url}).out == b"plain,figlet\n"
     ended = holdfast(environ={**asking, "OPENFAAS_URL": "http://127.0.0.1:9"})
     assert (ended.out.strip(), ended.err) == (b"", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ready f", ["plain,figlet"]),
+        ("remove echo f", ["plain,figlet"]),
+        ("secret update a", ["plain,api-key"]),
+        ("secret remove b", []),
+        ("secret create a", []),
+        ("store deploy f", ["plain,figlet"]),
+        ("new x --lang python3-", ["plain,python3-http"]),
+        ("sec", ["plain,secret"]),
+    ],
+)
+def test_what_there_is_to_choose_from_is_completed(
+    gateway: FakeGateway, holdfast: Holdfast, words: str, offered: list[str]
+) -> None:
+    gateway.answering = lambda request: (
+        as_json([{"name": "api-key"}]) if "secrets" in request.target else like_a_gateway(request)
+    )
+    typed = f"holdfast {words}"
+    asking = {"_HOLDFAST_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    ended = holdfast(environ={**asking, "OPENFAAS_URL": gateway.url})
+    assert ended.err == ""
+    assert ended.lines == offered or (ended.lines, offered) == ([""], [])
 
 
 def test_an_unknown_command_suggests_one_that_exists(holdfast: Holdfast) -> None:

@@ -13,7 +13,9 @@ def test_columns_are_as_wide_as_their_widest_cell_and_lines_have_no_spaces_at_th
 
 
 def test_fields_are_aligned_and_empty_ones_left_out() -> None:
-    assert fields({"Name": "figlet", "Labels": {"team": "a", "tier": "b"}, "Secrets": [], "URL": "http://x"}) == [
+    assert fields(
+        {"Name": "figlet", "Reason": "", "Labels": {"team": "a", "tier": "b"}, "Secrets": [], "URL": "http://x"}
+    ) == [
         "Name:   figlet",
         "Labels: team: a",
         "        tier: b",

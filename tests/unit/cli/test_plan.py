@@ -41,11 +41,6 @@ def test_a_selection_of_nothing_says_what_there_is(stack: Path, selection: dict[
         names(stack, **selection)
 
 
-def test_an_expression_that_is_none_is_refused(stack: Path) -> None:
-    with pytest.raises(DeploymentError, match="is no regular expression"):
-        names(stack, regex="(")
-
-
 def test_the_stack_file_is_the_one_named_or_the_usual_one_of_the_folder(tmp_path: Path) -> None:
     assert find_stack(None, tmp_path) is None
     assert find_stack("other.yml", tmp_path) == Path("other.yml")

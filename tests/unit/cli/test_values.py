@@ -116,6 +116,12 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
         values.quantity(text)
 
 
+def test_an_expression_that_is_none_is_refused() -> None:
+    assert values.regular_expression("^a") == "^a"
+    with pytest.raises(click.BadParameter, match="is no regular expression: missing"):
+        values.regular_expression("(")
+
+
 @pytest.mark.parametrize(
     ("written", "namespace", "meant"),
     [

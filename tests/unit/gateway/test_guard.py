@@ -44,6 +44,7 @@ def test_without_exactly_the_password_a_request_is_challenged(headers: tuple[tup
     assert refusal is not None
     assert refusal.status == 401
     assert refusal.headers.startswith(b"WWW-Authenticate: Basic ")
+    assert "`holdfast login`" in refusal.text
 
 
 @pytest.mark.parametrize(
