@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from holdfast import telemetry
+from holdfast.exposition import exposition
 
 
 def healthz(is_well: Callable[[], bool], otherwise: str) -> Route:
@@ -27,7 +27,7 @@ def metrics() -> Route:
     """`GET /metrics` in Prometheus' text form."""
 
     async def answer(_request: Request) -> Response:
-        text, content_type = telemetry.exposition()
+        text, content_type = exposition()
         return Response(text, media_type=content_type)
 
     return Route("/metrics", answer)

@@ -36,6 +36,15 @@ def test_every_metric_has_a_name_of_openfaas_or_of_ours() -> None:
         assert name.startswith(("gateway_", "http_", "queue_worker_", "holdfast_")), name
 
 
+def test_queries_in_the_documents_ask_for_metrics_that_there_are() -> None:
+    exposed = reference.metric_names()
+    exposed |= {f"{name}_{part}" for name in exposed for part in ("bucket", "sum", "count")}
+    text = (ROOT / "docs/howto/monitoring.md").read_text("utf-8")
+    asked = set(re.findall(r"\b(?:gateway|http|queue_worker|holdfast)_[a-z_]+\b", text)) - {"queue_worker"}
+    assert asked
+    assert asked - exposed == set()
+
+
 def test_every_header_that_holdfast_speaks_is_in_the_http_reference() -> None:
     text = (ROOT / "docs/reference/http.md").read_text("utf-8")
     spoken = [value.decode() for name, value in vars(headers).items() if name.isupper() and isinstance(value, bytes)]

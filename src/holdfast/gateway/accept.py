@@ -53,6 +53,7 @@ class Accepting:
         "_depth",
         "_exchange",
         "_head",
+        "_known",
         "_message_id",
         "_options",
         "_ref",
@@ -64,6 +65,7 @@ class Accepting:
         self._ref = ref
         self._depth = 0
         self._options: CallOptions | None = None
+        self._known = False
 
     def read_head(self, exchange: Exchange, target: bytes) -> None:
         """Check the head and write the one that the function will see. Raises BadRequest."""
@@ -149,7 +151,7 @@ class Accepting:
 
     async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
         try:
-            self._start_ns = await self._acceptor.idempotency.store(invocation, at)
+            self._start_ns, self._known = await self._acceptor.idempotency.store(invocation, at)
         except BadRequest as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(self._exchange, error.status, str(error))
@@ -163,12 +165,21 @@ class Accepting:
         exchange = self._exchange
         if error is None:
             exchange.respond(202, answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns))
-            self._acceptor.metrics[self._ref].accepted((answers.now_ns() - self._start_ns) / 1e9)
+            self._count()
             return
         status, text, retry_after_s = _why_not_stored(error)
         log.warning("call not accepted", function=str(self._ref), status=status, error=str(error))
         telemetry.REFUSED.labels(str(status)).inc()
         answers.refuse(exchange, status, text, b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b"")
+
+    def _count(self) -> None:
+        """Count a call that is stored."""
+        counters = self._acceptor.metrics[self._ref]
+        seconds = (answers.now_ns() - self._start_ns) / 1e9
+        if self._known:
+            counters.known_again(seconds)
+        else:
+            counters.accepted(seconds)
 
 
 class Acceptor:

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from holdfast import telemetry
 from holdfast.errors import AnswerTimedOut, BadRequest, PeerError
+from holdfast.exposition import invocations
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers, counts
 from holdfast.gateway.alerts import Alert, read_alerts, replicas_after
@@ -79,7 +79,7 @@ class AnsweredHere:
         timeout_s = LONGEST_WAIT_S + TIMEOUT_S if request.query_params.get("wait") else TIMEOUT_S
         answer = await self._upstream.ask(b"GET", _target(request), timeout_s=timeout_s)
         # In a thread: the counters of many gateways are many files, and calls must not wait for them to be read.
-        counted = await asyncio.to_thread(telemetry.invocations) if answer.status == 200 else {}
+        counted = await asyncio.to_thread(invocations) if answer.status == 200 else {}
         return _changed(answer, lambda document: counts.counted(document, counted, self._namespace))
 
     async def _info(self, request: Request) -> Response:

@@ -187,7 +187,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             body_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
         )
-        metrics_routes = [metrics_route(upstream, settings.namespace), healthz(connected, _NOT_CONNECTED)]
+        metrics_routes = [metrics_route(upstream, settings.namespace, connection), healthz(connected, _NOT_CONNECTED)]
         metrics_app = await stack.enter_async_context(AsgiApplication(Starlette(routes=metrics_routes)))
         await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
         server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))

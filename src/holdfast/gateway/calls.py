@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from holdfast import telemetry
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest, QueueUnavailable
@@ -147,6 +148,7 @@ class Calls:
         await queued.remove(self._connection, record.queue, call_id)
         record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
         await self._records.put(record, b"", replaces)
+        telemetry.ENDS[record.function, record.status].inc()
         return True
 
     async def _ask_workers(self, call_id: CallId) -> bytes | None:

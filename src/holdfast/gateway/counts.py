@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast import __version__
+from holdfast.exposition import Service
 from holdfast.function import FunctionRef
-from holdfast.telemetry import Service
 
 LEAST = "com.openfaas.scale.min"
 TARGET = "com.openfaas.scale.target"

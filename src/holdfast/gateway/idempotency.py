@@ -9,7 +9,9 @@ so whoever finds a record whose call is not in its queue publishes it: the first
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
+from holdfast import telemetry
 from holdfast.errors import BadRequest
 from holdfast.invocation import Invocation
 from holdfast.queue import waiting
@@ -18,6 +20,15 @@ from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records
+
+
+class Once(NamedTuple):
+    """What came of storing a call that carries a key."""
+
+    accepted_at_ns: int
+    """When it was accepted first, in Unix nanoseconds."""
+    known: bool
+    """Whether it had been accepted before."""
 
 
 class Idempotency:
@@ -29,8 +40,8 @@ class Idempotency:
         self._records = records
         self._queue = queue
 
-    async def store(self, invocation: Invocation, at: datetime | None) -> int:
-        """Store the call, to be run from `at` on; gives when it was first accepted, in Unix nanoseconds.
+    async def store(self, invocation: Invocation, at: datetime | None) -> Once:
+        """Store the call, to be run from `at` on, unless it is stored already.
 
         Raises BadRequest (422) when the key stands for another request, QueueError when it cannot be stored.
         """
@@ -50,10 +61,11 @@ class Idempotency:
                     ) from None
                 found = stored.record
                 if found.status is not CallStatus.WAITING or await waiting.find(self._connection, found.call_id):
-                    return found.accepted_at_ns
+                    telemetry.DUPLICATES_AVOIDED.labels("idempotency_key").inc()
+                    return Once(found.accepted_at_ns, known=True)
                 invocation = invocation._replace(accepted_at_ns=found.accepted_at_ns)
             publication = (
                 to_publish(self._queue, invocation) if at is None else to_publish_later(self._queue, invocation, at)
             )
             await self._publisher.confirm(*publication)
-            return invocation.accepted_at_ns
+            return Once(invocation.accepted_at_ns, known=False)

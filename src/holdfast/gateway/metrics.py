@@ -1,4 +1,4 @@
-"""The gateway's /metrics: what was counted, and the replicas of each function as the provider has them now."""
+"""The gateway's /metrics: what was counted, what the streams hold, and the functions' replicas."""
 
 from __future__ import annotations
 
@@ -12,32 +12,49 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from holdfast import telemetry
-from holdfast.errors import PeerError
+from holdfast.errors import PeerError, QueueError
+from holdfast.exposition import Service, Shown, exposition, services_shown
 from holdfast.gateway import counts
 from holdfast.gateway.upstream import Upstream
-from holdfast.telemetry import Service
+from holdfast.queue.connection import Connection
+from holdfast.queue.contents import contents
 
-PROVIDER_TIMEOUT_S = 2.0
-# Prometheus gives up after 10 s; what was counted is worth more than what the provider has to say.
+LOOK_TIMEOUT_S = 2.0
+# Prometheus gives up after 10 s; what was counted is worth more than what others have to say.
 MOST_NAMESPACES = 100
 
 log = structlog.get_logger()
 
 
-def metrics(upstream: Upstream, default_namespace: str) -> Route:
-    """`GET /metrics`. The provider is asked at each reading; while it is away its metrics are absent."""
+def metrics(upstream: Upstream, default_namespace: str, connection: Connection) -> Route:
+    """`GET /metrics`. Provider and NATS are asked at each reading; while one is away its metrics are absent."""
 
-    async def services() -> list[Service]:
+    async def services() -> list[Shown]:
         try:
-            async with asyncio.timeout(PROVIDER_TIMEOUT_S):
-                return await deployed(upstream, default_namespace)
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return services_shown(await deployed(upstream, default_namespace))
         except (PeerError, ValueError, TimeoutError) as error:
             log.warning("metrics without the provider's", error=str(error))
             return []
 
+    async def stored() -> list[Shown]:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                held = await contents(connection)
+        except (QueueError, TimeoutError) as error:
+            log.warning("metrics without those of the streams", error=str(error) or "no answer in time")
+            return []
+        return [
+            Shown(telemetry.CALLS_IN_QUEUE, [((queue,), count) for queue, count in held.queues.items()]),
+            Shown(telemetry.CALL_RECORDS, [((), held.records)]),
+            Shown(telemetry.DEAD_LETTERS_KEPT, [((), held.dead_letters)]),
+            Shown(telemetry.CALLBACKS_PARKED, [((), held.parked_callbacks)]),
+        ]
+
     async def answer(_request: Request) -> Response:
+        shown = [found for part in await asyncio.gather(services(), stored()) for found in part]
         # In a thread: reading the files of several processes takes 0.1 s for a hundred functions, and calls go on.
-        text, content_type = await asyncio.to_thread(telemetry.exposition, await services())
+        text, content_type = await asyncio.to_thread(exposition, shown)
         return Response(text, media_type=content_type)
 
     return Route("/metrics", answer)

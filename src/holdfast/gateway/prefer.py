@@ -123,7 +123,7 @@ class Preferring(Accepting):
             super().confirmed(error, sequence, duplicate)
             return
         self._stored = True
-        self._acceptor.metrics[self._ref].accepted((answers.now_ns() - self._start_ns) / 1e9)
+        self._count()
         if self._sid is None:
             # Nobody waits: that was the wish, or the caller has left.
             self._answer_later()

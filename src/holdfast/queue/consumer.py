@@ -40,6 +40,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from holdfast import telemetry
 from holdfast.errors import QueueError, QueueRefused
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
@@ -265,6 +266,7 @@ class Consumer:
         """A message that was delivered here before."""
         delivery = self._inflight.get(key)
         if delivery is None:
+            telemetry.DUPLICATES_AVOIDED.labels("delivered_again").inc()
             self._send(wire.pub(message.reply, b"+ACK"))
         else:
             delivery.reply = message.reply

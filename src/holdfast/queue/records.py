@@ -127,6 +127,10 @@ class Records:
         try:
             return await self._publisher.confirm(subject_of_record(record.call_id), headers, encode(record, body))
         except QueueRefused as error:
-            if error.err_code == WRONG_SEQUENCE:
-                raise Conflict(error.code, error.err_code, error.description) from error
-            raise
+            if error.err_code != WRONG_SEQUENCE:
+                raise
+            # It may be ours that stands there: published, its confirmation lost with the connection, published again.
+            stored = await self.read(record.call_id)
+            if isinstance(stored, Stored) and stored.record == record:
+                return stored.sequence
+            raise Conflict(error.code, error.err_code, error.description) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from holdfast import exposition
 from holdfast.basic_auth import PASSWORD_FILE, USER_FILE
 from holdfast.errors import StartError
 
@@ -29,11 +29,10 @@ class DataFolder:
         self.password_file = self.secrets / PASSWORD_FILE
 
     def make(self) -> None:
-        """Create folders, user and password, only for their owner; empty the metrics of the last run."""
+        """Create folders, user and password, only for their owner; keep of the last run's metrics what was counted."""
         for folder in (self.root, self.nats, self.provider, self.secrets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(self.metrics, ignore_errors=True)
-        self.metrics.mkdir(mode=0o700)
+        exposition.carry_over(self.metrics)
         self._keep(self.secrets / USER_FILE, USER)
         self._keep(self.password_file, secrets.token_urlsafe(PASSWORD_BYTES))
 

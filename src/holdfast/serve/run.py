@@ -20,6 +20,7 @@ import structlog
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.client.servers import forget_server, register_server
 from holdfast.errors import PeerError, StartError
+from holdfast.exposition import forget_process
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.message import request_message
 from holdfast.process import supervise
@@ -129,7 +130,7 @@ class Supervisor:
 
         def on_exit(code: int) -> None:
             _, pid = self._pids.pop(id(part))
-            telemetry.forget_process(pid, self._folder.metrics)
+            forget_process(pid, self._folder.metrics)
             if id(part) not in self._ready:
                 raise StartError(f"{part.name} ended with code {code} before it was ready; its own words are above.")
             log.error("ended, starting it again", name=part.name, pid=pid, code=code)

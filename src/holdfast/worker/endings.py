@@ -67,6 +67,7 @@ class Endings:
         at = datetime.now(UTC) + timedelta(seconds=again.wait_s)
         attempts = _fitting((*invocation.attempts, _attempt(outcome)))
         await self._store(to_publish_later(self._queue, invocation._replace(attempts=attempts), at))
+        telemetry.RETRIES.labels(str(invocation.function), outcome.word).inc()
         record = running.record._replace(
             status=CallStatus.RETRYING,
             attempts=attempts,
@@ -100,6 +101,7 @@ class Endings:
         if failed:
             letter = DeadLetter(invocation, self._queue, at_ns, end.reason or "", _answer(outcome))
             await self._store(dead_letter.to_publish(letter))
+            telemetry.DEAD_LETTERS.labels(str(invocation.function), outcome.word).inc()
         if url is not None:
             record = await self._call_back(invocation, record, url, outcome)
         await self._keep(running, record, outcome.body)
@@ -145,6 +147,7 @@ class Endings:
         await insist(lambda: self._keep_once(running, record, body))
 
     async def _keep_once(self, running: Running, record: CallRecord, body: bytes) -> None:
+        ended_before = False
         while True:
             try:
                 running.sequence = await self._records.put(record, body, running.sequence)
@@ -152,14 +155,21 @@ class Endings:
                 stored = await self._records.read(record.call_id)
                 if stored is None:
                     running.sequence = 0
-                elif isinstance(stored, AgedOut):
-                    running.sequence = stored.sequence
-                elif stored.record.message_id == record.message_id and stored.record.status is CallStatus.CANCELLED:
+                    continue
+                running.sequence = stored.sequence
+                if isinstance(stored, AgedOut) or stored.record.message_id != record.message_id:
+                    continue
+                if stored.record.status is CallStatus.CANCELLED:
                     # Whoever cancelled it was told so: that stands.
                     return
-                else:
-                    running.sequence = stored.sequence
+                ended_before = stored.record.status.is_end
             else:
+                if not record.status.is_end:
+                    return
+                if ended_before:
+                    telemetry.RUN_TWICE.inc()
+                else:
+                    telemetry.ENDS[record.function, record.status].inc()
                 return
 
 

@@ -23,6 +23,15 @@ class Outcome(NamedTuple):
     failure: str | None = None
     """Why there is no answer of the function's own; None when there is one, whatever its status."""
 
+    @property
+    def word(self) -> str:
+        """How it ended in one word, for metrics: the function's status, or what was wrong when it gave none."""
+        return str(self.status) if self.failure is None else _NO_ANSWER.get(self.status, "no_answer")
+
+
+# The statuses that stand for missing answers.
+_NO_ANSWER = {404: "not_deployed", 500: "workers_ended", 502: "no_answer", 503: "unreachable", 504: "timed_out"}
+
 
 def no_answer(status: int, why: str, duration_s: float, started_at_ns: int) -> Outcome:
     """An outcome without an answer: the reason becomes the body, so that the callback's receiver can read it."""

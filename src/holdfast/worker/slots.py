@@ -116,6 +116,7 @@ class Slots:
         try:
             invocation = from_delivery(delivery.subject, delivery.headers, delivery.payload)
         except Undecodable as error:
+            telemetry.UNREADABLE.inc()
             log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
             return Settlement.REJECTED
         running = self._running.begin(invocation, self._settings.queue)
@@ -125,6 +126,7 @@ class Slots:
         try:
             # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
             if (delivery.doubtful or invocation.attempts) and await self._ended_before(running):
+                telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
                 return Settlement.DONE
             if invocation.expires_at_ns is not None and time.time_ns() > invocation.expires_at_ns:
                 await self._endings.end(running, _expired(), End(CallStatus.EXPIRED, EXPIRED))

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.exposition import Service
 from holdfast.gateway.counts import counted, information, services, version
-from holdfast.telemetry import Service
 
 COUNTS = {"figlet.openfaas-fn": 3, "figlet.staging": 5}
 

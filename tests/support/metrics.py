@@ -1,0 +1,51 @@
+"""The metrics of a running server, read as Prometheus reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.serving import Serving
+
+AGAIN_S = 0.05
+# Metrics have no event; they are looked at until they show what is awaited.
+
+
+class Metrics:
+    """One reading."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all samples of this name that have these labels."""
+        return sum(
+            sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    @property
+    def accepted(self) -> float:
+        return self.total("holdfast_calls_accepted_total")
+
+    @property
+    def unaccounted(self) -> float:
+        """Accepted calls that are neither in a queue nor ended, by the metrics; 0 when the sum is right."""
+        open_ = self.total("holdfast_calls_in_queue")
+        return self.accepted - open_ - self.total("holdfast_calls_ended_total")
+
+
+async def metrics(server: Serving) -> Metrics:
+    """Read them now."""
+    answer = await server.client.get(server.ready["metrics"] + "/metrics")
+    assert answer.status_code == 200, answer.text
+    return Metrics(answer.text)
+
+
+async def metrics_when(server: Serving, shown: Callable[[Metrics], bool], timeout_s: float = 20) -> Metrics:
+    """Read them until they show something; the last reading is told when they do not."""
+    async with asyncio.timeout(timeout_s):
+        while not shown(found := await metrics(server)):
+            await asyncio.sleep(AGAIN_S)
+    return found
