@@ -97,7 +97,7 @@ RETRIES = Counter(
 )
 DEAD_LETTERS = Counter(
     "holdfast_dead_letters",
-    "Dead letters written, by reason: the function's last status, or why it gave none.",
+    "Calls that became dead letters, by reason: the function's last status, or why it gave none.",
     ["function_name", "reason"],
 )
 DUPLICATES_AVOIDED = Counter(
@@ -113,7 +113,9 @@ CALLS_IN_QUEUE = Derived(
     "holdfast_calls_in_queue", "Accepted calls that have not ended: waiting, scheduled or running.", ("queue_name",)
 )
 CALL_RECORDS = Derived("holdfast_call_records", "Records of calls that can be asked for.", ())
-DEAD_LETTERS_KEPT = Derived("holdfast_dead_letters_kept", "Dead letters that wait to be replayed or dropped.", ())
+DEAD_LETTERS_KEPT = Derived(
+    "holdfast_dead_letters_kept", "Dead letters, of calls and of callbacks, that wait to be replayed or dropped.", ()
+)
 CALLBACKS_PARKED = Derived("holdfast_callbacks_parked", "Callbacks that wait for their next attempt.", ())
 
 # --- worker ---

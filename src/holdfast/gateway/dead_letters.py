@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holdfast import telemetry
 from holdfast.errors import BadRequest, QueueError
 from holdfast.function import FunctionRef
 from holdfast.gateway.call_document import rfc3339
@@ -101,14 +100,9 @@ class DeadLetterRoutes:
             raise BadRequest(404, f"there is no dead letter of call {str(wanted['id'])[:128]}.")
         for kept in selected:
             if not wanted.get("dry_run"):
-                await (self._replay(kept) if verb == "replayed" else self._letters.drop(kept))
+                await (self._letters.replay(kept) if verb == "replayed" else self._letters.drop(kept))
             done.append(_summary(kept))
         return JSONResponse({verb: done, "dry_run": bool(wanted.get("dry_run"))})
-
-    async def _replay(self, kept: Kept) -> None:
-        await self._letters.replay(kept)
-        # It has ended once and will again: accepted twice, for the sum to be right.
-        telemetry.ACCEPTED.labels(str(kept.letter.invocation.function)).inc()
 
     def _select(self, wanted: dict[str, Any], after: int) -> AsyncIterator[Kept]:
         """The dead letters that a query or a body selects. Raises BadRequest."""

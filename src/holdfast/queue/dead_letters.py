@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
+from holdfast import telemetry
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import CallId, new_call_id
@@ -88,6 +89,8 @@ class DeadLetters:
         again = letter.invocation._replace(message_id=str(new_call_id()), attempts=())
         await self._note(CallRecord.of(again, letter.queue, CallStatus.WAITING))
         await self._publisher.confirm(*to_publish(letter.queue, again))
+        # It has ended once and will again: accepted twice, for the sum to be right.
+        telemetry.ACCEPTED.labels(str(again.function)).inc()
 
     async def _replay_callback(self, letter: DeadCallback) -> None:
         again = replace(letter.parked, attempts=0)
