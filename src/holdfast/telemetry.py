@@ -113,9 +113,7 @@ CALLS_IN_QUEUE = Derived(
     "holdfast_calls_in_queue", "Accepted calls that have not ended: waiting, scheduled or running.", ("queue_name",)
 )
 CALL_RECORDS = Derived("holdfast_call_records", "Records of calls that can be asked for.", ())
-DEAD_LETTERS_KEPT = Derived(
-    "holdfast_dead_letters_kept", "Dead letters, of calls and of callbacks, that wait to be replayed or dropped.", ()
-)
+DEAD_LETTERS_KEPT = Derived("holdfast_dead_letters_kept", "Dead letters that wait to be replayed or dropped.", ())
 CALLBACKS_PARKED = Derived("holdfast_callbacks_parked", "Callbacks that wait for their next attempt.", ())
 
 # --- worker ---
