@@ -106,7 +106,10 @@ def understood(words: list[str]) -> None:
 
 @pytest.mark.parametrize("block", [*blocks("yaml")], ids=lambda block: block.place)
 def test_every_stack_in_a_page_is_read_without_a_warning(block: Block) -> None:
-    assert isinstance(yaml.safe_load(block.text), dict)
+    content = yaml.safe_load(block.text)
+    assert isinstance(content, dict)
+    if content.keys() <= {"scrape_configs", "groups"}:
+        return  # Prometheus's own files
 
     def no_file(path: Path, _function: str) -> str:
         raise AssertionError(path)
