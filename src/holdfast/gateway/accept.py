@@ -23,7 +23,7 @@ from holdfast.errors import BadRequest, QueueError, QueueRefused
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import NAMES as OPTION_NAMES
-from holdfast.gateway.call_options import CallOptions, check_callback_url, read_depth
+from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
@@ -84,16 +84,16 @@ class Accepting:
             elif lower == b"host":
                 host = value
             elif lower == b"x-call-id":
-                call_id = value
+                call_id = _once(name, call_id, value)
             elif lower == b"x-callback-url":
-                callback_url = value
+                callback_url = _once(name, callback_url, value)
                 lines += (name, b": ", value, b"\r\n")
             elif lower == b"x-forwarded-for":
-                forwarded_for = value + b", "
+                forwarded_for += value + b", "
             elif lower == _DEPTH:
                 lines.append(self._one_deeper(value))
             elif lower in OPTION_NAMES:
-                asked[lower] = value
+                asked[lower] = _once(name, asked.get(lower, b""), value)
                 lines += (name, b": ", value, b"\r\n")
         if call_id and not is_call_id(call_id):
             raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
@@ -117,6 +117,8 @@ class Accepting:
 
     def _one_deeper(self, value: bytes) -> bytes:
         """Read X-Holdfast-Depth; gives the function's line, which calls that it makes in turn can count on."""
+        if self._depth:
+            raise BadRequest(400, TWICE % DEPTH.decode())
         self._depth = read_depth(value, self._acceptor.max_depth)
         return b"%b: %d\r\n" % (DEPTH, self._depth)
 
@@ -260,6 +262,13 @@ class Acceptor:
             answers.refuse(exchange, 404, answers.unknown_function(str(ref)))
         else:
             self._read(exchange, ref, route, kind)
+
+
+def _once(name: bytes, before: bytes, value: bytes) -> bytes:
+    """A value that may be there once: of two, the gateway and whoever stands before it may each believe another."""
+    if before:
+        raise BadRequest(400, TWICE % name.decode())
+    return value
 
 
 def _why_not_stored(error: Exception) -> tuple[int, str, int]:

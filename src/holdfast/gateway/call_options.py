@@ -33,6 +33,8 @@ LONGEST_DELAY_S = 365 * 24 * 3600.0
 NAMES = frozenset({b"x-failure-callback-url", b"x-delay", b"x-expires-after", b"x-timeout", b"idempotency-key"})
 """Lower-case names of the headers that few calls have; they are copied to the function as well."""
 
+TWICE = "%s is there more than once: which one counts?"
+
 _IDEMPOTENT = uuid.UUID("b6f9a1d2-6f0e-4c8e-9a54-3f1d6a1c7e11")
 # The namespace of version 5 UUIDs made from keys: any fixed value, so that every gateway makes the same id of a key.
 

@@ -17,6 +17,7 @@ from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest, ConnectFailed, PeerError
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers
+from holdfast.gateway.call_options import TWICE
 from holdfast.gateway.route import Route
 from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, SERVED_BY, START_TIME
 from holdfast.http1.client import ClientPool, Origin
@@ -49,6 +50,8 @@ class Invoking:
         if call_id is not None and not is_call_id(call_id):
             raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
         timeout = exchange.header(b"x-timeout")
+        if call_id is not None or timeout is not None:
+            _refuse_doubles(exchange)
         self._invoker = invoker
         self._exchange = exchange
         self._ref = ref
@@ -91,9 +94,12 @@ class Invoking:
         )
 
     def _forwarded_for(self) -> bytes:
-        before = self._exchange.header(b"x-forwarded-for")
-        client = self._exchange.client_host.encode()
-        return before + b", " + client if before else client
+        exchange = self._exchange
+        client = exchange.client_host.encode()
+        if not exchange.header(b"x-forwarded-for"):
+            return client
+        before = [value for name, value in exchange.headers if name.lower() == b"x-forwarded-for"]
+        return b", ".join([*before, client])
 
     def _look_again(self, origin: Origin, error: PeerError) -> bool:
         """After a failed connection, nothing having been sent: look for another replica, once."""
@@ -163,6 +169,13 @@ class Invoker:
             answers.refuse(exchange, error.status, str(error))
             return
         invoking.begin(entry)
+
+
+def _refuse_doubles(exchange: Exchange) -> None:
+    """Raise BadRequest when a header of ours comes twice: of two values, each reader may believe another."""
+    for lower_name, shown in ((b"x-call-id", "X-Call-Id"), (b"x-timeout", "X-Timeout")):
+        if sum(name.lower() == lower_name for name, _ in exchange.headers) > 1:
+            raise BadRequest(400, TWICE % shown)
 
 
 def _read_timeout(value: bytes) -> float:

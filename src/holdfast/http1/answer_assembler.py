@@ -9,6 +9,7 @@ from __future__ import annotations
 import httptools
 
 from holdfast.headers import RawHeaders
+from holdfast.http1.framing import MOST_LENGTH_DIGITS
 
 # A peer is a function or a receiver that somebody wrote: more than this is a mistake or an attack.
 MAX_HEADERS = 256
@@ -168,4 +169,9 @@ def _fault_of_head(headers: RawHeaders) -> str | None:
     codings = [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
     if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
         return "answered in a transfer coding other than chunked"
+    if any(
+        len(name) == 14 and name.lower() == b"content-length" and len(value) > MOST_LENGTH_DIGITS
+        for name, value in headers
+    ):
+        return f"answered with a Content-Length of more than {MOST_LENGTH_DIGITS} digits"
     return None

@@ -9,7 +9,9 @@ does not is refused here.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from holdfast.headers import RawHeaders
@@ -19,6 +21,14 @@ from holdfast.http1.message import status_line
 BODILESS = frozenset({204, 304})
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
+
+# 2**64 - 1 has twenty digits; what int() makes of thousands is an error.
+MOST_LENGTH_DIGITS = 20
+# RFC 3986, section 3.2: a host and a port, both of which may be empty.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9._~%!$&'()*+,;=]*)(?::[0-9]*)?")
+# A name has at most 253 letters; an address with its port is shorter.
+_MOST_HOST_BYTES = 300
 
 
 class Refusal(NamedTuple):
@@ -37,7 +47,7 @@ def judge(
     version: str,
     limits: Limits,
 ) -> Refusal | None:
-    """Whether a complete request head can be taken; None: it can. HOT: about 0.4 µs.
+    """Whether a complete request head can be taken; None: it can. HOT: about 0.6 µs.
 
     `fields` are the headers by lower-case name.
     """
@@ -52,12 +62,22 @@ def judge(
     if len(fields) != len(headers) and sum(name.lower() == b"host" for name, _ in headers) > 1:
         # Which of two hosts counts is read differently by different servers: RFC 9112, section 3.2.
         return Refusal(400, "The request has more than one Host header.")
-    if version == "1.1" and b"host" not in fields:
-        return Refusal(400, "The request has no Host header.")
+    host = fields.get(b"host")
+    if host is None:
+        if version == "1.1":
+            return Refusal(400, "The request has no Host header.")
+    elif len(host) > _MOST_HOST_BYTES or not is_host(host):
+        return Refusal(400, "The Host header is neither a name nor an address.")
+    if method == b"CONNECT":
+        # Whatever its target: a client takes what follows a 2xx for the tunnel's bytes, not for an answer.
+        return Refusal(501, "This server is not a proxy: CONNECT is not implemented.")
     if target[:1] != b"/":
         refusal = _judge_target(method, target)
         if refusal is not None:
             return refusal
+    length = fields.get(b"content-length")
+    if length is not None and len(length) > MOST_LENGTH_DIGITS:
+        return Refusal(400, f"The Content-Length has more than {MOST_LENGTH_DIGITS} digits.")
     if b"transfer-encoding" in fields:
         if version != "1.1":
             # RFC 9112, section 6.1: the framing of such a message is faulty.
@@ -72,11 +92,15 @@ def judge(
 
 
 def _judge_target(method: bytes, target: bytes) -> Refusal | None:
-    if method == b"CONNECT":
-        return Refusal(501, "This server is not a proxy: CONNECT is not implemented.")
     if (target == b"*" and method == b"OPTIONS") or absolute_form(target) is not None:
         return None
     return Refusal(400, "The request target is neither a path nor an http URL.")
+
+
+@lru_cache(maxsize=1024)
+def is_host(value: bytes) -> bool:
+    """Whether the bytes may stand in a Host header. HOT: 60 ns for one that was seen before."""
+    return _HOST.fullmatch(value) is not None
 
 
 def absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
@@ -90,7 +114,7 @@ def absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
         return None
     end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
     authority, path = rest[:end], rest[end:]
-    if not authority or b"@" in authority:
+    if not authority or len(authority) > _MOST_HOST_BYTES or not is_host(authority):
         return None
     return authority, path if path[:1] == b"/" else b"/" + path
 

@@ -62,6 +62,7 @@ def test_any_bytes_give_an_answer_or_a_fault_however_they_are_cut(data: bytes, c
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
         OK + b"Content-Length: +2\r\n\r\nhi",
+        OK + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\nhi",
         OK + b"Transfer-Encoding: gzip\r\n\r\nhi",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
