@@ -28,6 +28,9 @@ from holdfast.http1.message import request_message
 FRESH_S = 1.0
 # A known function is asked for again after this long, in the background: what is deployed or removed shows within a
 # second.
+FORGET_S = 1.0
+# So long after that its replicas are forgotten, unless it was asked for: they may have ended meanwhile, and their ports
+# may be another function's. The provider ends a replica only when it cannot be known any more.
 UNKNOWN_S = 0.5
 # An unknown name is not asked for again within this time, so that a flood of wrong names costs the provider little.
 MOST_UNKNOWN = 4096
@@ -90,16 +93,20 @@ class Directory:
         self._known: dict[FunctionRef, Entry] = {}
         self._unknown: dict[FunctionRef, float] = {}
         self._lookups: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
+        self._polls: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
         self._woken: dict[FunctionRef, float] = {}
 
     def known(self, ref: FunctionRef) -> Entry | None:
         """The entry without waiting, for the hot path; None when it has to be asked for with `find`.
 
-        An entry past its freshness is still given, and asked for again in the background.
+        An entry past its freshness is still given, at last without replicas, and asked for again in the background.
         """
         entry = self._known.get(ref)
-        if entry is not None and entry.fresh_until < self._loop.time() and ref not in self._lookups:
-            self._look_up(ref)
+        if entry is not None and (stale_s := self._loop.time() - entry.fresh_until) > 0:
+            if stale_s > FORGET_S and not entry.prefix:
+                entry.origins = ()
+            if ref not in self._lookups:
+                self._look_up(ref)
         return entry
 
     async def find(self, ref: FunctionRef) -> Entry | None:
@@ -148,11 +155,15 @@ class Directory:
                 await asyncio.sleep(min(left, FOREIGN_RETRY_S))
 
     async def _look(self, ref: FunctionRef, wait_s: float) -> Entry | None:
-        """Ask our provider to hold its answer; any other is asked once for all who wait."""
+        """Ask once for all who wait: our provider holds its answer until a replica is ready."""
         entry = self._known.get(ref)
-        if entry is None or not entry.prefix:
-            return await self._ask(ref, wait_s)
-        found = await asyncio.shield(self._look_up(ref))
+        if entry is None or entry.prefix or not wait_s:
+            found = await asyncio.shield(self._look_up(ref))
+        else:
+            task = self._poll(ref)
+            # Waited for, not awaited: it serves the others when one of them gives up.
+            await asyncio.wait([task], timeout=wait_s)
+            found = task.result() if task.done() else entry
         if isinstance(found, ProviderUnavailable):
             raise found
         return found
@@ -188,7 +199,7 @@ class Directory:
 
     def end_lookups(self) -> None:
         """Cancel the look-ups under way."""
-        for task in self._lookups.values():
+        for task in (*self._lookups.values(), *self._polls.values()):
             task.cancel()
 
     def _look_up(self, ref: FunctionRef) -> asyncio.Task[Entry | ProviderUnavailable | None]:
@@ -198,6 +209,21 @@ class Directory:
             task = self._lookups[ref] = self._tasks.create_task(self._refresh(ref), name=f"look up {ref}")
             task.add_done_callback(lambda _: self._lookups.pop(ref, None))
         return task
+
+    def _poll(self, ref: FunctionRef) -> asyncio.Task[Entry | ProviderUnavailable | None]:
+        """The long-poll under way for a function, or a new one; one at a time for each function."""
+        task = self._polls.get(ref)
+        if task is None:
+            task = self._polls[ref] = self._tasks.create_task(self._held(ref), name=f"wait for {ref}")
+            task.add_done_callback(lambda _: self._polls.pop(ref, None))
+        return task
+
+    async def _held(self, ref: FunctionRef) -> Entry | ProviderUnavailable | None:
+        """One long-poll; as `_refresh`, it gives its failure."""
+        try:
+            return await self._ask(ref, WAIT_STEP_S)
+        except ProviderUnavailable as error:
+            return error
 
     async def _refresh(self, ref: FunctionRef) -> Entry | ProviderUnavailable | None:
         """One look-up. Gives its failure instead of raising it: nobody may be waiting, and the group goes on."""

@@ -412,6 +412,14 @@ class ProviderSettings(Settings):
         "grace_period", "10s", "On SIGTERM, how long running requests of the functions may take to finish."
     )
     log_lines: int = _integer("log_lines", "10000", "Lines of output kept per function.", least=100)
+    scale_window_s: float = _duration(
+        "scale_window", "4s", "Time over which the load of a function that load scales is averaged."
+    )
+    scale_down_after_s: float = _duration(
+        "scale_down_after",
+        "60s",
+        "How long fewer replicas must have been enough before a function that load scales gets fewer.",
+    )
     max_bundle_bytes: int = _integer(
         "max_bundle_bytes",
         str(64 * 1024 * 1024),

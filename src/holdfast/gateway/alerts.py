@@ -10,14 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from holdfast.errors import BadRequest
-
-LEAST = "com.openfaas.scale.min"
-MOST = "com.openfaas.scale.max"
-FACTOR = "com.openfaas.scale.factor"
-
-DEFAULT_LEAST = 1
-DEFAULT_MOST = 20
-DEFAULT_FACTOR = 20  # percent of the maximum
+from holdfast.labels import DEFAULT_FACTOR, DEFAULT_MAX, DEFAULT_MIN, SCALE_FACTOR, SCALE_MAX, SCALE_MIN
 
 MOST_ALERTS = 100
 
@@ -52,9 +45,9 @@ def read_alerts(document: Any) -> list[Alert]:
 def replicas_after(alert: Alert, status: dict[str, Any]) -> int | None:
     """How many replicas the function of a FunctionStatus should have after an alert; None: as it is."""
     labels = status.get("labels") or {}
-    least = _whole(labels.get(LEAST), DEFAULT_LEAST)
-    most = max(least, _whole(labels.get(MOST), DEFAULT_MOST))
-    factor = min(100, _whole(labels.get(FACTOR), DEFAULT_FACTOR))
+    least = _whole(labels.get(SCALE_MIN), DEFAULT_MIN)
+    most = max(least, _whole(labels.get(SCALE_MAX), DEFAULT_MAX))
+    factor = min(100, _whole(labels.get(SCALE_FACTOR), DEFAULT_FACTOR))
     now = _whole(status.get("replicas"), 0)
     if least == most or factor == 0:
         return None  # both are ways to say: do not scale

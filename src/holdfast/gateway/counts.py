@@ -13,9 +13,7 @@ from typing import Any
 from holdfast import __version__
 from holdfast.exposition import Service
 from holdfast.function import FunctionRef
-
-LEAST = "com.openfaas.scale.min"
-TARGET = "com.openfaas.scale.target"
+from holdfast.labels import DEFAULT_MIN, DEFAULT_TARGET, SCALE_MIN, SCALE_TARGET
 
 
 def counted(document: Any, counts: Mapping[str, int], default_namespace: str) -> Any:
@@ -55,8 +53,8 @@ def services(document: Any, default_namespace: str) -> list[Service]:
                     str(ref),
                     replicas=_number(status.get("replicas"), 0),
                     ready=_number(status.get("availableReplicas"), 0),
-                    least=_number(labels.get(LEAST), 1),
-                    target=_number(labels.get(TARGET), 50),
+                    least=_number(labels.get(SCALE_MIN), DEFAULT_MIN),
+                    target=_number(labels.get(SCALE_TARGET), DEFAULT_TARGET),
                 )
             )
     return shown

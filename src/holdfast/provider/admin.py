@@ -135,7 +135,6 @@ class Admin:
         if kept is not None:
             kept["replicas"] = replicas
             self._state.save()
-        log.info("scaled", function=str(ref), replicas=replicas)
         return Response(status_code=202)
 
     def _read(self, document: Any) -> Deployment:

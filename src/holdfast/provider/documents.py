@@ -17,9 +17,9 @@ from holdfast.errors import DeploymentError
 from holdfast.function import DEPLOYABLE, FunctionRef
 from holdfast.provider.bundles import Bundle
 from holdfast.provider.deployments import process_of
+from holdfast.provider.scaling import MOST_REPLICAS
 from holdfast.stack import Deployment, Resources
 
-MOST_REPLICAS = 100
 MOST_SECRET_BYTES = 1024 * 1024
 # A Kubernetes quantity: the form that OpenFaaS's limits have.
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?")

@@ -18,21 +18,24 @@ from typing import NoReturn
 import structlog
 
 from holdfast import sockets
-from holdfast.directory import FRESH_S
+from holdfast.directory import FORGET_S, FRESH_S
 from holdfast.errors import StartError
 from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
+from holdfast.provider.autoscaler import Autoscaler, Scaled, Windows
 from holdfast.provider.deployments import Launch, launch
-from holdfast.provider.documents import MOST_REPLICAS
 from holdfast.provider.logs import FunctionLogs
+from holdfast.provider.reports import Reported, Reports
+from holdfast.provider.scaling import Rules, rules_of
 from holdfast.provider.secrets import Secrets
 from holdfast.settings import ProviderSettings, WatchdogSettings
 from holdfast.stack import Deployment
 
 # Beyond the watchdog's own grace period, so that it ends by itself.
 GRACE_MARGIN_S = 2.0
-# How much longer than a directory's answer is fresh a replica goes on that nobody is told of any more.
-LEAVING_MARGIN_S = 0.5
+# So long a replica goes on that nobody is told of any more: no directory remembers it then, and its watchdog, which
+# reports every second, has told of the last call that it was given.
+LEAVING_S = FRESH_S + FORGET_S + 0.5
 
 # So many ends of new replicas tell a caller who waits that the next start will not be better.
 HOPELESS_RESTARTS = 2
@@ -44,7 +47,14 @@ class Replica:
     """One watchdog process, started again whenever it ends."""
 
     def __init__(
-        self, instance: str, launched: Launch, logs: FunctionLogs, on_change: Callable[[], None], *, grace_s: float
+        self,
+        instance: str,
+        launched: Launch,
+        logs: FunctionLogs,
+        on_change: Callable[[], None],
+        on_load: Callable[[Reported], None],
+        *,
+        grace_s: float,
     ) -> None:
         self.instance = instance
         self.pid: int | None = None
@@ -56,12 +66,19 @@ class Replica:
         self._launch = launched
         self._logs = logs
         self._on_change = on_change
+        self._on_load = on_load
         self._grace_s = grace_s
-        self._ready_pid: int | None = None
+        self._reports = Reports()
         self._last_line = ""
         self._log = log.bind(instance=instance)
         self._socket = sockets.listen("127.0.0.1", 0, purpose="function", option="nothing: no port is free")
         self.endpoint = sockets.url_of(self._socket)
+        self.exec_timeout_s = WatchdogSettings.from_environment(launched.environ).exec_timeout_s
+
+    @property
+    def running(self) -> int:
+        """Calls that run, as its process said last."""
+        return self._reports.running
 
     async def run(self) -> NoReturn:
         """Keep the process running until cancelled, which ends it in order."""
@@ -90,23 +107,30 @@ class Replica:
             os.close(write_end)
             self._socket.close()
             self.pid = None
-            self._update()
+            self._reports.started()
+            self.ready = False
+            self._on_change()
 
     def _on_start(self, pid: int) -> None:
         self.pid = pid
+        self._reports.started()
         self._log.info("replica started", pid=pid)
         self._update()
 
     def _hear(self, read_end: int) -> None:
-        for word in os.read(read_end, 4096).split(b"\n"):
-            if word.startswith(b"ready "):
-                self._ready_pid = int(word[6:])
+        was_running = self.running
+        reported = self._reports.feed(os.read(read_end, 4096), self.pid)
+        if reported is not None:
+            self._on_load(reported)
+        if was_running and not self.running:
+            self._on_change()
         self._update()
 
     def _on_exit(self, code: int) -> None:
         self._log.error("replica ended, starting it again", pid=self.pid, code=code, last_line=self._last_line)
         self._logs.append(self.instance, f"[error] the watchdog ended with code {code}, it is started again")
         self.pid = None
+        self._reports.started()
         self.restarts += 1
         self.ready = False
         self._on_change()
@@ -117,7 +141,7 @@ class Replica:
         self._logs.append(self.instance, line)
 
     def _update(self) -> None:
-        ready = self.pid is not None and self.pid == self._ready_pid
+        ready = self.pid is not None and self.pid == self._reports.ready_pid
         if ready != self.ready:
             self.ready = ready
             if ready:
@@ -138,6 +162,8 @@ class Function:
         """Of the deployment as it is now."""
         self.outgoing: list[Replica] = []
         """Of the deployment before; they serve until all new ones are ready."""
+        self.autoscaler: Autoscaler | None = None
+        """Set by Functions as long as it is deployed."""
         self._changed = asyncio.Event()
 
     @property
@@ -156,8 +182,18 @@ class Function:
         """How often a replica of the present deployment has ended by itself."""
         return sum(replica.restarts for replica in self.replicas)
 
+    @property
+    def running(self) -> int:
+        """Calls that run, as the replicas reported last."""
+        return sum(replica.running for replica in (*self.replicas, *self.outgoing))
+
+    def loaded(self, reported: Reported) -> None:
+        """A replica reports calls."""
+        if self.autoscaler is not None:
+            self.autoscaler.reported(reported)
+
     def changed(self) -> None:
-        """A replica has become ready or stopped being so, or has ended."""
+        """A replica has become ready or stopped being so, has ended, or runs no call any more."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -179,6 +215,13 @@ class Function:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.restarts < HOPELESS_RESTARTS and (self.outgoing or self.updated < len(self.replicas)):
+                    await self._changed.wait()
+
+    async def wait_idle(self, replica: Replica, timeout_s: float) -> None:
+        """Wait until a replica runs no call, at most `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while replica.running:
                     await self._changed.wait()
 
     async def wait_all_ready(self) -> None:
@@ -204,6 +247,7 @@ class Functions:
         self._running: dict[Replica, asyncio.Task[None]] = {}
         self._by_ref: dict[FunctionRef, Function] = {}
         self._rollouts: dict[FunctionRef, asyncio.Task[None]] = {}
+        self._scaling: dict[FunctionRef, asyncio.Task[None]] = {}
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._by_ref.values())
@@ -223,17 +267,20 @@ class Functions:
         ref = deployment.ref
         self._secrets.check(ref.namespace, ref.name, deployment.secrets)
         launch(deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
+        rules = rules_of(ref.name, deployment.labels)
         function = self._by_ref.get(ref)
         if function is None:
             function = self._by_ref[ref] = Function(deployment, self._settings.log_lines, created_at)
-            function.wanted = least_replicas(deployment) if replicas is None else replicas
+            function.wanted = rules.least if replicas is None else replicas
+            self._begin_scaling(function, rules)
             self._fill(function)
             return function
         function.deployment = deployment
         if replicas is not None:
             function.wanted = replicas
         elif function.wanted:  # a function at zero stays there until it is called
-            function.wanted = max(function.wanted, least_replicas(deployment))
+            function.wanted = max(function.wanted, rules.least)
+        self._begin_scaling(function, rules)
         # Of a version that never became ready nothing is kept; of one that serves, all, until the new one does.
         never_ready = [replica for replica in function.replicas if not replica.ready]
         function.outgoing += [replica for replica in function.replicas if replica.ready]
@@ -245,10 +292,19 @@ class Functions:
         return function
 
     def scale(self, function: Function, replicas: int) -> None:
-        """Have so many replicas. Returns at once. Raises DeploymentError, and then nothing has changed."""
+        """Have so many replicas because somebody asks for it. Raises DeploymentError, and then nothing has changed.
+
+        Returns at once. Of a function that load scales, the number holds for a quiet window.
+        """
+        self._scale(function, replicas, "asked for")
+        if function.autoscaler is not None:
+            function.autoscaler.scaled()
+
+    def _scale(self, function: Function, replicas: int, reason: str) -> None:
+        ref = function.deployment.ref
         if replicas > len(function.replicas):
-            ref = function.deployment.ref
             launch(function.deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
+        log.info("scaled", function=str(ref), before=function.wanted, replicas=replicas, reason=reason)
         function.wanted = replicas
         for replica in function.replicas[replicas:]:
             self._retire(function, replica)
@@ -257,19 +313,22 @@ class Functions:
         function.changed()
 
     def wake(self, function: Function) -> None:
-        """A call waits for a function: one that was scaled to zero gets a replica, however many calls wait."""
+        """A call waits for a function: one at zero gets its least replicas, once, however many calls wait."""
+        if function.autoscaler is None:
+            return
+        function.autoscaler.called()
         if function.wanted == 0:
-            log.info("scaling from zero", function=str(function.deployment.ref))
-            self.scale(function, 1)
+            self._scale(function, function.autoscaler.rules.least, "a call waits")
 
     def remove(self, ref: FunctionRef) -> bool:
         """Forget a function and end its replicas; whether there was one."""
         function = self._by_ref.pop(ref, None)
         if function is None:
             return False
-        rollout = self._rollouts.pop(ref, None)
-        if rollout is not None:
-            rollout.cancel()
+        for owned in (self._rollouts.pop(ref, None), self._scaling.pop(ref, None)):
+            if owned is not None:
+                owned.cancel()
+        function.autoscaler = None
         function.wanted = 0
         for replica in (*function.replicas, *function.outgoing):
             self._retire(function, replica)
@@ -277,7 +336,7 @@ class Functions:
 
     def end(self) -> None:
         """Ask every replica to end."""
-        for task in (*self._rollouts.values(), *self._running.values()):
+        for task in (*self._rollouts.values(), *self._scaling.values(), *self._running.values()):
             task.cancel()
 
     def _fill(self, function: Function) -> None:
@@ -289,7 +348,7 @@ class Functions:
             instance = f"{ref.name}-{secrets.token_hex(3)}"
             given = self._secrets.give(ref.namespace, instance, deployment.secrets)
             launched = launch(deployment, instance, self._environ, grace_period_s=grace_s, secrets=given)
-            replica = Replica(instance, launched, function.logs, function.changed, grace_s=grace_s)
+            replica = Replica(instance, launched, function.logs, function.changed, function.loaded, grace_s=grace_s)
             function.replicas.append(replica)
             self._running[replica] = self._tasks.create_task(self._run(ref.namespace, replica), name=instance)
 
@@ -302,6 +361,23 @@ class Functions:
         finally:
             del self._running[replica]
             self._secrets.take_back(namespace, replica.instance)
+
+    def _begin_scaling(self, function: Function, rules: Rules) -> None:
+        """Have the function scaled by these rules, from its deployment to its removal."""
+        if function.autoscaler is not None:
+            function.autoscaler.rules = rules
+            function.autoscaler.scaled()
+            return
+        ref = function.deployment.ref
+        scaled = Scaled(
+            str(ref),
+            replicas=lambda: function.wanted,
+            running=lambda: function.running,
+            scale=lambda replicas, reason: self._scale(function, replicas, reason),
+        )
+        windows = Windows(self._settings.scale_window_s, self._settings.scale_down_after_s)
+        function.autoscaler = Autoscaler(scaled, rules, windows)
+        self._scaling[ref] = self._tasks.create_task(function.autoscaler.run(), name=f"scale {ref}")
 
     def _begin_rollout(self, function: Function) -> None:
         ref = function.deployment.ref
@@ -324,22 +400,20 @@ class Functions:
             self._tasks.create_task(self._end_later(function, replica), name=f"end {replica.instance}")
 
     async def _end_later(self, function: Function, replica: Replica) -> None:
-        await asyncio.sleep(FRESH_S + LEAVING_MARGIN_S)
-        self._end(replica)
+        task = self._running.get(replica)
+        if task is not None:
+            await asyncio.wait([task], timeout=LEAVING_S)
         if replica in function.outgoing:
             function.outgoing.remove(replica)
             function.changed()
+        # What it runs now may take as long as its function may; a grace period is for the end of the whole runtime.
+        await function.wait_idle(replica, replica.exec_timeout_s)
+        self._end(replica)
 
     def _end(self, replica: Replica) -> None:
         task = self._running.get(replica)
         if task is not None:
             task.cancel()
-
-
-def least_replicas(deployment: Deployment) -> int:
-    """The label com.openfaas.scale.min; 1 when it is absent or cannot be used."""
-    text = deployment.labels.get("com.openfaas.scale.min", "1")
-    return min(int(text), MOST_REPLICAS) if text.isascii() and text.isdecimal() and int(text) > 0 else 1
 
 
 @asynccontextmanager

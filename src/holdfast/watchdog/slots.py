@@ -2,7 +2,7 @@
 
 A report is one line: `load <process id> <calls begun> <calls that run> <milliseconds of running, of all calls>`. The
 numbers only grow, the running ones aside, so that a reader takes the difference of any two reports and misses none.
-The provider passes over these lines until it scales by load.
+The provider scales by them, and ends no replica that it means to end while the last report speaks of calls that run.
 """
 
 from __future__ import annotations
