@@ -26,6 +26,11 @@ class FunctionRef(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}.{self.namespace}"
 
+    @property
+    def short(self) -> str:
+        """The form for people: the name alone in the default namespace."""
+        return self.name if self.namespace == DEFAULT_NAMESPACE else str(self)
+
     @classmethod
     def parse(cls, text: str, default_namespace: str = DEFAULT_NAMESPACE) -> Self:
         """Read `name` or `name.namespace`. Any text that matches ROUTE_NAME gives a reference, which need not exist."""

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from holdfast.cli.aliases import ALIASES
-from holdfast.cli.values import DEFAULT_GATEWAY, function_name, gateway_url, regular_expression
+from holdfast.cli.values import DEFAULT_GATEWAY, function_name, gateway_url, optional_function_name, regular_expression
 from holdfast.settings import Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -139,6 +139,18 @@ def names_argument(function: Decorated) -> Decorated:
     """Add `[NAME]...`."""
     return click.argument("names", type=function_name, nargs=-1, metavar="[NAME]...", shell_complete=_complete_name)(
         function
+    )
+
+
+def function_option(help: str) -> Callable[[Decorated], Decorated]:  # noqa: A002 - click's word
+    """Add `--function`, empty without one."""
+    return click.option(
+        "--function",
+        type=optional_function_name,
+        default="",
+        metavar="NAME",
+        help=help,
+        shell_complete=_complete_name,
     )
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """Text that others wrote, such as a caller's request, without what would drive the terminal.
+
+    `lines`: line ends and tabs may stay.
+    """
+    return (_CONTROL_IN_LINES if lines else _CONTROL).sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
     """Lines of aligned columns; the columns numbered in `right` are aligned to the right."""
-    lines = [heading, *rows]
+    lines = [heading, *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     return [
         "  ".join(
@@ -32,5 +44,5 @@ def fields(values: Mapping[str, str | Sequence[str] | Mapping[str, str]]) -> lis
         else:
             elements = list(value)
         for index, element in enumerate(elements):
-            lines.append(f"{f'{name}:' if index == 0 else '':{widest}}{element}".rstrip())
+            lines.append(f"{f'{name}:' if index == 0 else '':{widest}}{plain(element)}".rstrip())
     return lines

@@ -31,6 +31,9 @@ def explain(error: HoldfastError, program: str) -> Problem:
         case client.UnknownCall():
             advice = "An id is what `invoke --async` printed; records are kept for results_ttl, a day by default."
             return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
+        case client.UnknownDeadLetter():
+            advice = f"List those there are: {program} dead list"
+            return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
         case client.UnknownSecret():
             advice = f"List the secrets there are: {program} secret list"
             return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)

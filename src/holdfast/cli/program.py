@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Use functions": {
         "invoke": Entry("invoke", "invoke", "Call a function, and print its answer or the call's id."),
         "calls": Entry("calls", "calls", "Ask after asynchronous calls, and cancel them."),
+        "dead": Entry("dead", "dead", "Look at what failed for good, do it again, or drop it."),
         "list": Entry("functions", "list_functions", "List the functions."),
         "describe": Entry("functions", "describe", "Show all there is to know about a function."),
         "logs": Entry("logs", "logs", "Show what a function wrote."),

@@ -39,6 +39,11 @@ def function_name(text: str) -> str:
     return text
 
 
+def optional_function_name(text: str) -> str:
+    """A function's name, or nothing."""
+    return function_name(text) if text else ""
+
+
 def split_name(name: str, namespace: str) -> tuple[str, str]:
     """A name as it was written and the namespace given beside it; `name.namespace` says both."""
     first, dot, last = name.rpartition(".")

@@ -17,7 +17,14 @@ from holdfast.cli.progress import detail, say, size, uploading, warn
 from holdfast.cli.report import report
 from holdfast.cli.values import DEFAULT_GATEWAY, gateway_url
 from holdfast.client.administration import Administration
-from holdfast.client.errors import BundleFailed, GatewayRefused, NoBundlesTaken, NotReady, UnknownFunction
+from holdfast.client.errors import (
+    BundleFailed,
+    GatewayRefused,
+    NoBundlesTaken,
+    NotReady,
+    UnknownDeadLetter,
+    UnknownFunction,
+)
 from holdfast.client.gateway import Gateway
 from holdfast.client.servers import same_gateway
 from holdfast.errors import DeploymentError
@@ -25,8 +32,8 @@ from holdfast.stack import Deployment, Stack
 
 Thing = TypeVar("Thing")
 
-# Failures of one function, after which the next one may still go well.
-_OF_ONE = (DeploymentError, BundleFailed, GatewayRefused, NoBundlesTaken, NotReady, UnknownFunction)
+# Failures of one function or call, after which the next one may still go well.
+_OF_ONE = (DeploymentError, BundleFailed, GatewayRefused, NoBundlesTaken, NotReady, UnknownDeadLetter, UnknownFunction)
 
 
 class Selection(NamedTuple):

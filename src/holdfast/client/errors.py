@@ -6,6 +6,7 @@
     │   ├── Unauthorized             401 or 403: user and password are missing or wrong
     │   ├── UnknownFunction          404: no such function
     │   ├── UnknownCall              404 or 410: no such call, or its record has expired
+    │   ├── UnknownDeadLetter        404: the call is no dead letter
     │   ├── UnknownSecret            404: no such secret
     │   ├── NoBundlesTaken           404: a gateway of images, which takes no bundles
     │   ├── BundleFailed             a bundle arrived and could not be prepared
@@ -65,6 +66,14 @@ class UnknownCall(GatewayError):
         super().__init__(gateway, f"the gateway at {gateway} knows no call {call_id}: {text}".rstrip())
         self.call_id = call_id
         self.text = text
+
+
+class UnknownDeadLetter(GatewayError):
+    """Neither this call nor its callback is a dead letter."""
+
+    def __init__(self, gateway: str, call_id: str) -> None:
+        super().__init__(gateway, f"the gateway at {gateway} keeps no dead letter of call {call_id}")
+        self.call_id = call_id
 
 
 class GatewayRefused(GatewayError):

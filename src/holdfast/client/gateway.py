@@ -22,7 +22,7 @@ from holdfast import __version__
 from holdfast.basic_auth import Credentials
 from holdfast.bundle import MEDIA_TYPE
 from holdfast.client.errors import GatewayError, GatewayRefused, GatewayUnreachable, Unauthorized, UnknownFunction
-from holdfast.function import DEFAULT_NAMESPACE
+from holdfast.function import DEFAULT_NAMESPACE, FunctionRef
 
 CONNECT_TIMEOUT_S = 5.0
 # The /system API answers from memory or from the provider next to it; a gateway that needs longer is not well.
@@ -64,7 +64,7 @@ class FunctionStatus:
     @property
     def route(self) -> str:
         """The name by which it is called: with its namespace, unless that is the default one."""
-        return self.name if self.namespace == DEFAULT_NAMESPACE else f"{self.name}.{self.namespace}"
+        return FunctionRef(self.name, self.namespace).short
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Gateway:
     def functions(self, namespace: str = "") -> list[FunctionStatus]:
         """All functions of a namespace, as the gateway orders them."""
         found = self._json("list functions", "/system/functions", {"namespace": namespace} if namespace else {})
-        with self._understood("list functions"):
+        with self.understood("list functions"):
             return [FunctionStatus.of(raw) for raw in found or []]
 
     def function(self, name: str, namespace: str = "") -> FunctionStatus:
@@ -187,7 +187,7 @@ class Gateway:
             if error.status == 404:
                 raise UnknownFunction(self.url, name, self.similar(name, namespace)) from None
             raise
-        with self._understood(f"describe {name}"):
+        with self.understood(f"describe {name}"):
             return FunctionStatus.of(found)
 
     def similar(self, name: str, namespace: str = "") -> tuple[str, ...]:
@@ -232,13 +232,13 @@ class Gateway:
                 self._refuse(f"show the logs of {name}", response)
             for line in response.iter_lines():
                 if line:
-                    with self._understood(f"show the logs of {name}"):
+                    with self.understood(f"show the logs of {name}"):
                         yield _log_line(line)
 
     def info(self) -> dict[str, Any]:
         """The gateway's and the provider's versions, as `/system/info` gives them."""
         found = self._json("tell its version", "/system/info", {})
-        with self._understood("tell its version"):
+        with self.understood("tell its version"):
             return dict(found)
 
     def manage(
@@ -250,11 +250,12 @@ class Gateway:
         query: dict[str, str] | None = None,
         *,
         timeout_s: float = API_TIMEOUT_S,
+        tells: bool = False,
     ) -> Any:
-        """Ask a route of /system, with the password; gives the answer's JSON, None when it has no body.
+        """Ask a route of /system, with the password; gives the JSON of the answer to a GET, None when it has no body.
 
-        `action` is what the gateway is asked to do, in words for its refusal. Raises GatewayRefused for any status but
-        200, 201, 202 and 204.
+        `action` is what the gateway is asked to do, in words for its refusal. `tells`: the answer to a change is JSON
+        as well. Raises GatewayRefused for any status but 200, 201, 202 and 204.
         """
         with _mapped(self.url):
             response = self._http.request(
@@ -268,9 +269,9 @@ class Gateway:
         if response.status_code not in {200, 201, 202, 204}:
             self._refuse(action, response)
         # Only what was asked for is read: a change may be answered with a sentence.
-        if method != "GET" or not response.content:
+        if not (method == "GET" or tells) or not response.content:
             return None
-        with self._understood(action):
+        with self.understood(action):
             return response.json()
 
     @contextmanager
@@ -299,7 +300,7 @@ class Gateway:
             yield (self._object(action, line) for line in response.iter_lines() if line)
 
     def _object(self, action: str, line: str) -> Any:
-        with self._understood(action):
+        with self.understood(action):
             return dict(json.loads(line))
 
     def _json(self, action: str, path: str, query: dict[str, str]) -> Any:
@@ -312,7 +313,7 @@ class Gateway:
         raise GatewayRefused(self.url, action, response.status_code, text)
 
     @contextmanager
-    def _understood(self, action: str) -> Iterator[None]:
+    def understood(self, action: str) -> Iterator[None]:
         """Map what reading a foreign JSON answer can raise: something else than a gateway may be listening there."""
         try:
             yield
