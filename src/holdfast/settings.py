@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from holdfast.duration import parse_duration
 from holdfast.errors import SettingError
 from holdfast.function import DEFAULT_NAMESPACE
+from holdfast.queue_name import RULE as QUEUE_RULE
+from holdfast.queue_name import problem_with
 
 _METADATA = "holdfast.setting"
 
@@ -45,6 +47,15 @@ def _setting(name: str, parse: Callable[[str], Any], expected: str, default: str
 
 def _text(name: str, default: str, help: str) -> Any:  # noqa: A002
     return _setting(name, str, "text", default, help)
+
+
+def _queue(name: str, default: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> str:
+        if problem_with(text) is not None:
+            raise ValueError(text)
+        return text
+
+    return _setting(name, parse, f"a queue's name: {QUEUE_RULE}, and not holdfast", default, help)
 
 
 def _names(name: str, help: str) -> Any:  # noqa: A002
@@ -220,7 +231,11 @@ class GatewaySettings(Settings):
     )
     provider_url: str = _url("functions_provider_url", "http://127.0.0.1:8083", "The provider that runs the functions.")
     namespace: str = _text("function_namespace", DEFAULT_NAMESPACE, "Namespace of a function named without one.")
-    queue: str = _text("faas_nats_channel", "faas-request", "The default queue.")
+    queue: str = _queue(
+        "faas_nats_channel",
+        "faas-request",
+        "The default queue: that of functions without the annotation `com.openfaas.queue`.",
+    )
     read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
     head_timeout_s: float = _duration("head_timeout", "10s", "Longest time for a request's line and headers to arrive.")
     idle_timeout_s: float = _duration("idle_timeout", "75s", "How long an idle connection is kept open.")
@@ -284,7 +299,7 @@ class WorkerSettings(Settings):
 
     PART: ClassVar[str] = "worker"
 
-    queue: str = _text("queue_name", "faas-request", "The queue to take calls from.")
+    queue: str = _queue("queue_name", "faas-request", "The queue to take calls from.")
     max_inflight: int = _integer("max_inflight", "1", "Calls run at once.", least=1, most=10_000)
     ack_wait_s: float = _duration(
         "ack_wait",

@@ -25,6 +25,8 @@ import yaml
 
 from holdfast.errors import DeploymentError
 from holdfast.function import DEFAULT_NAMESPACE, DEPLOYABLE, FunctionRef
+from holdfast.queue_name import ANNOTATION as QUEUE
+from holdfast.queue_name import problem_with
 
 PROVIDER_NAMES = ("openfaas", "faas")
 VERSIONS = ("1.0", "1")
@@ -162,6 +164,9 @@ def _deployment(
         content = _load(read_file(path, name), str(path), name)
         environment |= _Fields(str(path), name, "", content, fields.warnings).texts_by_name("environment")
     _check_environment(environment, fields)
+    annotations = fields.texts_by_name("annotations")
+    if (queue := annotations.get(QUEUE)) and (problem := problem_with(queue)) is not None:
+        raise DeploymentError(name, f"{functions.source}: annotation {QUEUE}: {problem}")
     handler = fields.text("handler")
     return Deployment(
         ref=FunctionRef(name, namespace),
@@ -172,7 +177,7 @@ def _deployment(
         process=fields.text("fprocess"),
         environment=environment,
         labels=fields.texts_by_name("labels"),
-        annotations=fields.texts_by_name("annotations"),
+        annotations=annotations,
         secrets=fields.texts("secrets"),
         constraints=fields.texts("constraints"),
         limits=fields.resources("limits"),

@@ -6,12 +6,14 @@ asked to stop (Ctrl-C or SIGTERM) stops in order and exits 0; asked a second tim
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from holdfast.cli.command import Command
+from holdfast.cli.values import queue_and_slots
 from holdfast.settings import (
     GatewaySettings,
     LogSettings,
@@ -30,6 +32,7 @@ from holdfast.settings import (
         ("everything, with the functions that ship", "holdfast serve"),
         ("your own functions", "holdfast serve --stack stack.yml"),
         ("four workers of 16 calls each, on another port", "holdfast serve --port 9000 --workers 4 --max-inflight 16"),
+        ("slow functions in a queue of their own, four at once", "holdfast serve --queue slow=4"),
         ("a NATS cluster instead of the embedded server", "holdfast serve --nats nats://a:4222,nats://b:4222"),
         ("on any free port, told to a script", "holdfast serve --port 0 --metrics-port 0 --ready-file ready.json"),
     ],
@@ -93,6 +96,14 @@ from holdfast.settings import (
     show_default=True,
     help="Calls each worker runs at once.",
 )
+@click.option(
+    "--queue",
+    "queues",
+    type=queue_and_slots,
+    metavar="NAME[=N]",
+    multiple=True,
+    help="Run the calls of this queue too, N at once; without N as many as --max-inflight. Repeatable.",
+)
 @click.option("--no-auth", is_flag=True, help="Leave /system open: anyone who reaches the port can manage functions.")
 @click.option(
     "--ready-file",
@@ -111,6 +122,7 @@ def serve(
     gateways: int,
     workers: int,
     max_inflight: int,
+    queues: tuple[tuple[str, int | None], ...],
     no_auth: bool,
     ready_file: Path | None,
 ) -> int:
@@ -119,7 +131,8 @@ def serve(
     Starts a NATS server, a gateway, a worker and the local function runtime, each a process of its own, and starts
     again what dies. State lives in one folder. A user and password for /system are made at the first start.
     """
-    from holdfast.serve import ServeOptions, run  # noqa: PLC0415 - loaded to be run, not for --help
+    _check_queues([name for name, _ in queues])
+    from holdfast.serve import QueueWorker, ServeOptions, run  # noqa: PLC0415 - loaded to be run, not for --help
 
     return run(
         ServeOptions(
@@ -133,10 +146,23 @@ def serve(
             gateways=gateways,
             workers=workers,
             max_inflight=max_inflight,
+            queues=tuple(QueueWorker(*queue) for queue in queues),
             auth=not no_auth,
             ready_file=ready_file,
         )
     )
+
+
+def _check_queues(names: list[str]) -> None:
+    """The queues of --queue: once each and none of them the default one. Raises click.UsageError."""
+    default = GatewaySettings.from_environment().queue
+    for name in names:
+        if name == default:
+            raise click.UsageError(
+                f"--queue {name}: it is the default queue, whose workers are set by --workers and --max-inflight."
+            )
+        if names.count(name) > 1:
+            raise click.UsageError(f"--queue {name} is given more than once: give each queue one number.")
 
 
 def _data_folder(named: Path | None) -> Path:
@@ -170,14 +196,24 @@ def gateway() -> int:
     "worker",
     cls=Command,
     settings=[WorkerSettings, NatsSettings, LogSettings],
-    examples=[("16 calls at once, each for up to an hour", "max_inflight=16 upstream_timeout=1h holdfast worker")],
+    examples=[
+        ("four calls at once of the queue slow", "holdfast worker --queue slow --max-inflight 4"),
+        ("16 calls at once, each for up to an hour", "max_inflight=16 upstream_timeout=1h holdfast worker"),
+    ],
 )
-def worker() -> int:
+@click.option("--queue", metavar="NAME", help="The queue to take calls from; instead of queue_name.")
+@click.option(
+    "--max-inflight", type=click.IntRange(1, 10_000), metavar="N", help="Calls run at once; instead of max_inflight."
+)
+def worker(queue: str | None, max_inflight: int | None) -> int:
     """Run one queue-worker.
 
     Takes calls from a queue, runs them and sends the callbacks. Any number may share a queue.
     """
-    settings = WorkerSettings.from_environment()
+    given = {"queue_name": queue, "max_inflight": None if max_inflight is None else str(max_inflight)}
+    settings = WorkerSettings.from_environment(
+        {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+    )
     nats, logs = NatsSettings.from_environment(), LogSettings.from_environment()
 
     from holdfast.worker.app import run  # noqa: PLC0415 - loaded to be run, not for --help

@@ -11,8 +11,10 @@ import click
 from holdfast.duration import parse_duration
 from holdfast.function import DEPLOYABLE, ROUTE_NAME
 from holdfast.invocation import is_call_id
+from holdfast.queue_name import problem_with
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+MOST_SLOTS = 10_000
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?")
@@ -55,6 +57,19 @@ def call_id(text: str) -> str:
     if not is_call_id(text.encode()):
         raise click.BadParameter(f"{text!r} cannot be a call's id: 1 to 128 letters, digits, '-' and '_'")
     return text
+
+
+def queue_and_slots(text: str) -> tuple[str, int | None]:
+    """`slow=4`: a queue and how many of its calls run at once; None when only the queue is named."""
+    name, equals, number = text.partition("=")
+    problem = problem_with(name)
+    if problem is not None:
+        raise click.BadParameter(problem)
+    if not equals:
+        return name, None
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= MOST_SLOTS):
+        raise click.BadParameter(f"{text!r} does not end in a number of calls from 1 to {MOST_SLOTS}, such as slow=4")
+    return name, int(number)
 
 
 def duration(text: str) -> float:

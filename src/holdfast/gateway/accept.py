@@ -25,6 +25,7 @@ from holdfast.gateway import answers
 from holdfast.gateway.call_options import NAMES as OPTION_NAMES
 from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.idempotency import Idempotency
+from holdfast.gateway.placement import Placement
 from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
@@ -34,6 +35,8 @@ from holdfast.queue.publisher import Publisher
 
 QUEUE_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
+NO_STREAM = 503
+# The code of a publish that no stream took.
 
 _DEPTH = DEPTH.lower()
 # Read, not copied: they are checked, kept or extended below. The rest of the names are dropped on every hop.
@@ -56,13 +59,15 @@ class Accepting:
         "_known",
         "_message_id",
         "_options",
+        "_queue",
         "_ref",
         "_start_ns",
     )
 
-    def __init__(self, acceptor: Acceptor, ref: FunctionRef) -> None:
+    def __init__(self, acceptor: Acceptor, ref: FunctionRef, queue: str) -> None:
         self._acceptor = acceptor
         self._ref = ref
+        self._queue = queue
         self._depth = 0
         self._options: CallOptions | None = None
         self._known = False
@@ -138,7 +143,7 @@ class Accepting:
         if self._options is not None:
             self._store_as_asked(self._options.apply(invocation), self._options)
             return
-        self._acceptor.publisher.publish(*to_publish(self._acceptor.queue, invocation), self.confirmed)
+        self._acceptor.publisher.publish(*to_publish(self._queue, invocation), self.confirmed)
 
     def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
         """Not hot: a call with options of its own."""
@@ -147,13 +152,13 @@ class Accepting:
         if options.idempotency_key is not None:
             acceptor.tasks.create_task(self._store_once(invocation, at), name=f"store {invocation.call_id} once")
         elif at is not None:
-            acceptor.publisher.publish(*to_publish_later(acceptor.queue, invocation, at), self.confirmed)
+            acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), self.confirmed)
         else:
-            acceptor.publisher.publish(*to_publish(acceptor.queue, invocation), self.confirmed)
+            acceptor.publisher.publish(*to_publish(self._queue, invocation), self.confirmed)
 
     async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
         try:
-            self._start_ns, self._known = await self._acceptor.idempotency.store(invocation, at)
+            self._start_ns, self._known = await self._acceptor.idempotency.store(invocation, self._queue, at)
         except BadRequest as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(self._exchange, error.status, str(error))
@@ -169,10 +174,9 @@ class Accepting:
             exchange.respond(202, answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns))
             self._count()
             return
-        status, text, retry_after_s = _why_not_stored(error)
-        log.warning("call not accepted", function=str(self._ref), status=status, error=str(error))
-        telemetry.REFUSED.labels(str(status)).inc()
-        answers.refuse(exchange, status, text, b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b"")
+        if isinstance(error, QueueRefused) and error.code == NO_STREAM and not error.err_code:
+            self._acceptor.placement.gone(self._queue)
+        _refuse_unstored(exchange, self._ref, error)
 
     def _count(self) -> None:
         """Count a call that is stored."""
@@ -184,13 +188,17 @@ class Accepting:
             counters.accepted(seconds)
 
 
+Kind = Callable[["Acceptor", FunctionRef, str], Accepting]
+"""Makes the one that leads a call of a function into a queue."""
+
+
 class Acceptor:
     """Accepts the calls of one gateway."""
 
     def __init__(
         self,
         *,
-        queue: str,
+        placement: Placement,
         publisher: Publisher,
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
@@ -200,7 +208,7 @@ class Acceptor:
         max_body_bytes: int,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self.queue = queue
+        self.placement = placement
         self.publisher = publisher
         self.metrics = metrics
         self.idempotency = idempotency
@@ -215,7 +223,7 @@ class Acceptor:
         exchange: Exchange,
         ref: FunctionRef,
         route: Route,
-        kind: Callable[[Acceptor, FunctionRef], Accepting] = Accepting,
+        kind: Kind = Accepting,
     ) -> None:
         """Begin to accept; answers at once or later. `kind` makes the one that leads the call and answers it."""
         if exchange.method != b"POST":
@@ -225,15 +233,16 @@ class Acceptor:
                 "an asynchronous call is a POST: the function is run later, so there is nothing to read yet.",
                 b"Allow: POST\r\n",
             )
-        elif self._functions.known(ref) is not None:
-            self._read(exchange, ref, route, kind)
+            return
+        entry = self._functions.known(ref)
+        queue = None if entry is None else self.placement.known(entry)
+        if queue is not None:
+            self._read(exchange, ref, queue, route, kind)
         else:
             self.tasks.create_task(self._read_when_found(exchange, ref, route, kind), name=f"find {ref}")
 
-    def _read(
-        self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Callable[[Acceptor, FunctionRef], Accepting]
-    ) -> None:
-        accepting = kind(self, ref)
+    def _read(self, exchange: Exchange, ref: FunctionRef, queue: str, route: Route, kind: Kind) -> None:
+        accepting = kind(self, ref, queue)
         try:
             accepting.read_head(exchange, route.target)
         except BadRequest as error:
@@ -242,9 +251,7 @@ class Acceptor:
             return
         exchange.collect(self._max_body_bytes, accepting.body_complete)
 
-    async def _read_when_found(
-        self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Callable[[Acceptor, FunctionRef], Accepting]
-    ) -> None:
+    async def _read_when_found(self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Kind) -> None:
         try:
             entry = await self._functions.find(ref)
         except ProviderUnavailable as error:
@@ -260,8 +267,24 @@ class Acceptor:
         if entry is None:
             telemetry.REFUSED.labels("404").inc()
             answers.refuse(exchange, 404, answers.unknown_function(str(ref)))
+            return
+        try:
+            queue = await self.placement.find(entry)
+        except BadRequest as error:
+            log.warning("call not accepted", function=str(ref), status=error.status, error=str(error))
+            telemetry.REFUSED.labels(str(error.status)).inc()
+            answers.refuse(exchange, error.status, str(error))
+        except QueueError as error:
+            _refuse_unstored(exchange, ref, error)
         else:
-            self._read(exchange, ref, route, kind)
+            self._read(exchange, ref, queue, route, kind)
+
+
+def _refuse_unstored(exchange: Exchange, ref: FunctionRef, error: Exception) -> None:
+    status, text, retry_after_s = _why_not_stored(error)
+    log.warning("call not accepted", function=str(ref), status=status, error=str(error))
+    telemetry.REFUSED.labels(str(status)).inc()
+    answers.refuse(exchange, status, text, b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b"")
 
 
 def _once(name: bytes, before: bytes, value: bytes) -> bytes:

@@ -25,7 +25,11 @@ from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
+from holdfast.gateway.placement import Placement
 from holdfast.gateway.prefer import Prefer
+from holdfast.gateway.queue_state import QueueStates
+from holdfast.gateway.queues import QueueRoutes
+from holdfast.gateway.refusals import HANDLERS
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
@@ -39,9 +43,10 @@ from holdfast.http1.server import Exchange, serve
 from holdfast.queue import dead_letter, records
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.dead_letters import DeadLetters
+from holdfast.queue.presence import Presence
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
-from holdfast.queue.topology import ensure_streams, stream_config
+from holdfast.queue.topology import ensure_queue, ensure_streams
 from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
 
 DRAIN_S = 10.0
@@ -133,9 +138,9 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             return connection.connected
 
         _check_limits(settings, connection)
+        await ensure_queue(nats, settings.queue)
         await ensure_streams(
             nats,
-            stream_config(nats, settings.queue),
             records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
             dead_letter.stream_config(replicas=nats.replicas),
         )
@@ -143,6 +148,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        placement = Placement(nats, settings.queue, functions, tasks)
         metrics = telemetry.GatewayMetrics()
         upstream = Upstream(pool, Origin.parse(settings.provider_url), authorization)
         guard = Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts)
@@ -151,15 +157,23 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             AsgiApplication(MeasuredApp(here), max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
         kept = Records(connection, publisher)
-        letters = DeadLetterRoutes(DeadLetters(connection, publisher, kept), settings.namespace)
-        dead_letters = await stack.enter_async_context(AsgiApplication(MeasuredApp(letters.app)))
+        presence = Presence(connection)
+        stack.callback(presence.close)
+        queues = QueueStates(connection, presence, upstream, settings.namespace)
+        routes = [
+            *DeadLetterRoutes(DeadLetters(connection, publisher, kept), placement, settings.namespace).routes,
+            *QueueRoutes(queues, connection, kept, settings.namespace).routes,
+        ]
+        operation = await stack.enter_async_context(
+            AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
+        )
         calls = Calls(connection, kept, functions, settings.namespace)
         acceptor = Acceptor(
-            queue=settings.queue,
+            placement=placement,
             publisher=publisher,
             functions=functions,
             metrics=metrics,
-            idempotency=Idempotency(connection, publisher, kept, settings.queue),
+            idempotency=Idempotency(connection, publisher, kept),
             guard=callback_guard,
             max_depth=settings.callback_max_depth,
             max_body_bytes=settings.max_body_bytes,
@@ -172,7 +186,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
             prefer=Prefer(acceptor, connection, kept, settings.prefer_max_wait_s),
-            system=System(upstream, guard, here, system_application, dead_letters),
+            system=System(upstream, guard, here, system_application, operation),
             other=await stack.enter_async_context(
                 AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
             ),

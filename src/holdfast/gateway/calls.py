@@ -26,9 +26,10 @@ from starlette.routing import Route
 from holdfast import telemetry
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
-from holdfast.errors import BadRequest, QueueUnavailable
+from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.gateway import call_document
+from holdfast.gateway.cancelling import stop_running
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.headers import NOT_FORWARDED
 from holdfast.invocation import CallId, is_call_id
@@ -40,9 +41,6 @@ from holdfast.queue.waiting import Waiting
 
 METHODS = frozenset({b"GET", b"HEAD", b"DELETE"})
 LONGEST_WAIT_S = 300.0
-CANCEL_PREFIX = "holdfast.cancel."
-# Workers listen here; only the one that runs the call answers.
-CANCEL_ANSWER_S = 1.0
 CHANGE_WAIT_S = 15.0
 # A change that no message told of, such as a call that a worker has taken, is seen after this long.
 
@@ -141,23 +139,14 @@ class Calls:
             replaces = 0
             may_run = found.handed_out
         if may_run:
-            word = await self._ask_workers(call_id)
-            if word is not None:
-                # Who runs it writes its record.
-                return word == b"cancelled"
+            stopped = await stop_running(self._connection, call_id)
+            if stopped is not None:
+                return stopped
         await queued.remove(self._connection, record.queue, call_id)
         record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
         await self._records.put(record, b"", replaces)
         telemetry.ENDS[record.function, record.status].inc()
         return True
-
-    async def _ask_workers(self, call_id: CallId) -> bytes | None:
-        """Have the worker that runs the call stop it; its answer, None when none does."""
-        try:
-            answer = await self._connection.request(f"{CANCEL_PREFIX}{call_id}".encode(), b"", CANCEL_ANSWER_S)
-        except QueueUnavailable:
-            return None
-        return answer.payload
 
     async def _find(self, call_id: CallId) -> Stored | Waiting:
         """What is known of a call. Raises BadRequest: 404 or 410."""

@@ -15,21 +15,20 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holdfast.errors import BadRequest, QueueError
+from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.gateway.call_document import rfc3339
-from holdfast.gateway.refusals import HANDLERS
+from holdfast.gateway.placement import Placement
 from holdfast.http1.message import read_request
 from holdfast.invocation import is_call_id
 from holdfast.queue.dead_letter import DeadCallback, DeadLetter, Kind
 from holdfast.queue.dead_letters import DeadLetters, Kept
 from holdfast.queue.parked_callback import ParkedCallback
-from holdfast.queue.topology import stream_of
+from holdfast.queue_name import problem_with
 
 PREFIX = b"/system/dead-letters"
 DEFAULT_LIMIT = 100
@@ -40,20 +39,18 @@ _SELECTING = frozenset({"id", "kind", "function", "namespace", "queue", "all", "
 
 
 class DeadLetterRoutes:
-    """The routes; an ASGI application in `app`."""
+    """The routes, in `routes`."""
 
-    def __init__(self, letters: DeadLetters, namespace: str) -> None:
+    def __init__(self, letters: DeadLetters, placement: Placement, namespace: str) -> None:
         self._letters = letters
+        self._placement = placement
         self._namespace = namespace
-        self.app = Starlette(
-            routes=[
-                Route("/system/dead-letters", self.list_letters, methods=["GET"]),
-                Route("/system/dead-letters/replay", self.replay, methods=["POST"]),
-                Route("/system/dead-letters/drop", self.drop, methods=["POST"]),
-                Route("/system/dead-letters/{call_id}", self.show, methods=["GET"]),
-            ],
-            exception_handlers=HANDLERS,
-        )
+        self.routes = [
+            Route("/system/dead-letters", self.list_letters, methods=["GET"]),
+            Route("/system/dead-letters/replay", self.replay, methods=["POST"]),
+            Route("/system/dead-letters/drop", self.drop, methods=["POST"]),
+            Route("/system/dead-letters/{call_id}", self.show, methods=["GET"]),
+        ]
 
     async def list_letters(self, request: Request) -> Response:
         """One page, oldest first; `next` is the `after` of the following page, null on the last."""
@@ -100,9 +97,17 @@ class DeadLetterRoutes:
             raise BadRequest(404, f"there is no dead letter of call {str(wanted['id'])[:128]}.")
         for kept in selected:
             if not wanted.get("dry_run"):
-                await (self._letters.replay(kept) if verb == "replayed" else self._letters.drop(kept))
+                await (self._replay(kept) if verb == "replayed" else self._letters.drop(kept))
             done.append(_summary(kept))
         return JSONResponse({verb: done, "dry_run": bool(wanted.get("dry_run"))})
+
+    async def _replay(self, kept: Kept) -> None:
+        """To the function as it is now, which may have another queue than it had."""
+        letter = kept.letter
+        queue = letter.queue
+        if letter.kind is Kind.CALL:
+            queue = await self._placement.now(letter.invocation.function, queue)
+        await self._letters.replay(kept, queue)
 
     def _select(self, wanted: dict[str, Any], after: int) -> AsyncIterator[Kept]:
         """The dead letters that a query or a body selects. Raises BadRequest."""
@@ -112,10 +117,9 @@ class DeadLetterRoutes:
         if call_id and not is_call_id(call_id.encode()):
             raise BadRequest(400, f"{call_id[:100]!r} is not a call id.")
         if queue:
-            try:
-                stream_of(queue)
-            except QueueError as error:
-                raise BadRequest(400, f"{error}.") from error
+            problem = problem_with(queue)
+            if problem is not None:
+                raise BadRequest(400, f"{problem}.")
         function = None
         if name:
             namespace = str(wanted.get("namespace") or "")

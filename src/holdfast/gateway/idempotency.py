@@ -34,18 +34,17 @@ class Once(NamedTuple):
 class Idempotency:
     """Stores calls that carry a key."""
 
-    def __init__(self, connection: Connection, publisher: Publisher, records: Records, queue: str) -> None:
+    def __init__(self, connection: Connection, publisher: Publisher, records: Records) -> None:
         self._connection = connection
         self._publisher = publisher
         self._records = records
-        self._queue = queue
 
-    async def store(self, invocation: Invocation, at: datetime | None) -> Once:
-        """Store the call, to be run from `at` on, unless it is stored already.
+    async def store(self, invocation: Invocation, queue: str, at: datetime | None) -> Once:
+        """Store the call in a queue, to be run from `at` on, unless it is stored already.
 
         Raises BadRequest (422) when the key stands for another request, QueueError when it cannot be stored.
         """
-        record = CallRecord.of(invocation, self._queue, CallStatus.WAITING)
+        record = CallRecord.of(invocation, queue, CallStatus.WAITING)
         replaces = 0
         while True:
             try:
@@ -64,8 +63,8 @@ class Idempotency:
                     telemetry.DUPLICATES_AVOIDED.labels("idempotency_key").inc()
                     return Once(found.accepted_at_ns, known=True)
                 invocation = invocation._replace(accepted_at_ns=found.accepted_at_ns)
-            publication = (
-                to_publish(self._queue, invocation) if at is None else to_publish_later(self._queue, invocation, at)
-            )
+                # Where its record says that it is, whatever the function's annotation says by now.
+                queue = found.queue
+            publication = to_publish(queue, invocation) if at is None else to_publish_later(queue, invocation, at)
             await self._publisher.confirm(*publication)
             return Once(invocation.accepted_at_ns, known=False)

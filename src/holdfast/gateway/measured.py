@@ -14,11 +14,14 @@ from holdfast.http1.relay import CLIENT_LEFT
 
 _ROUTES = {
     name.encode(): f"/system/{name}"
-    for name in ("functions", "secrets", "logs", "namespaces", "info", "alert", "bundles", "dead-letters")
+    for name in ("functions", "secrets", "logs", "namespaces", "info", "alert", "bundles", "dead-letters", "queues")
 }
 _ROUTES_WITH_NAME = {
-    name.encode(): f"/system/{name}/{{name}}" for name in ("function", "scale-function", "namespace", "dead-letters")
+    name.encode(): f"/system/{name}/{{name}}"
+    for name in ("function", "scale-function", "namespace", "dead-letters", "queues")
 }
+# /system/queues/<name>/<verb>.
+_QUEUE_VERBS = {verb.encode(): f"/system/queues/{{name}}/{verb}" for verb in ("pause", "resume", "purge")}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 OTHER = "other"
 
@@ -28,7 +31,10 @@ def route_of(path: bytes) -> str:
     first, slash, rest = path.removeprefix(b"/system/").partition(b"/")
     if not slash:
         return _ROUTES.get(first, OTHER)
-    return OTHER if b"/" in rest else _ROUTES_WITH_NAME.get(first, OTHER)
+    name, slash, verb = rest.partition(b"/")
+    if slash:
+        return _QUEUE_VERBS.get(verb, OTHER) if first == b"queues" and name else OTHER
+    return _ROUTES_WITH_NAME.get(first, OTHER)
 
 
 class Measured:

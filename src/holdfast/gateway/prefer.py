@@ -98,8 +98,10 @@ class Preferring(Accepting):
 
     __slots__ = ("_deadline", "_end", "_loop", "_preference", "_shared", "_sid", "_stored", "_timer")
 
-    def __init__(self, shared: Prefer, preference: Preference, acceptor: Acceptor, ref: FunctionRef) -> None:
-        super().__init__(acceptor, ref)
+    def __init__(
+        self, shared: Prefer, preference: Preference, acceptor: Acceptor, ref: FunctionRef, queue: str
+    ) -> None:
+        super().__init__(acceptor, ref, queue)
         self._shared = shared
         self._preference = preference
         self._loop = asyncio.get_running_loop()

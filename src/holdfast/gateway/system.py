@@ -12,6 +12,7 @@ from holdfast.gateway.answered_here import AnsweredHere
 from holdfast.gateway.dead_letters import PREFIX as DEAD_LETTERS
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.measured import Measured
+from holdfast.gateway.queues import PREFIX as QUEUES
 from holdfast.gateway.upstream import Upstream
 from holdfast.headers import SERVED_BY
 from holdfast.http1.asgi import AsgiApplication
@@ -30,10 +31,10 @@ class System:
         guard: Guard,
         here: AnsweredHere,
         application: AsgiApplication,
-        dead_letters: AsgiApplication,
+        operation: AsgiApplication,
     ) -> None:
-        """`application` serves `here`; whoever made the applications ends them."""
-        self._dead_letters = dead_letters
+        """`application` serves `here`, `operation` what is about calls and queues; whoever made them ends them."""
+        self._operation = operation
         self._upstream = upstream
         self._guard = guard
         self._here = here
@@ -46,8 +47,8 @@ class System:
         if refusal is not None:
             answers.refuse(exchange, *refusal)
             measured.done(refusal.status)
-        elif target.startswith(DEAD_LETTERS):
-            self._dead_letters.begin(exchange)
+        elif target.startswith((DEAD_LETTERS, QUEUES)):
+            self._operation.begin(exchange)
         elif self._here.has(exchange.method, measured.route):
             self._application.begin(exchange)
         else:

@@ -18,6 +18,8 @@ from holdfast.function import DEPLOYABLE, FunctionRef
 from holdfast.provider.bundles import Bundle
 from holdfast.provider.deployments import process_of
 from holdfast.provider.scaling import MOST_REPLICAS
+from holdfast.queue_name import ANNOTATION as QUEUE
+from holdfast.queue_name import problem_with
 from holdfast.stack import Deployment, Resources
 
 MOST_SECRET_BYTES = 1024 * 1024
@@ -69,6 +71,10 @@ def read_deployment(
     for variable in environment:
         if _ENVIRONMENT_NAME.fullmatch(variable) is None:
             raise DeploymentError(name, f"envVars: {variable!r} cannot be the name of an environment variable")
+    annotations = _texts(fields, "annotations", name)
+    problem = problem_with(annotations[QUEUE]) if annotations.get(QUEUE) else None
+    if problem is not None:
+        raise DeploymentError(name, f"annotation {QUEUE}: {problem}")
     deployment = Deployment(
         ref,
         folder,
@@ -76,7 +82,7 @@ def read_deployment(
         process=process,
         environment=environment,
         labels=_texts(fields, "labels", name),
-        annotations=_texts(fields, "annotations", name),
+        annotations=annotations,
         secrets=tuple(_names(fields, "secrets", name)),
         constraints=tuple(_names(fields, "constraints", name)),
         limits=_resources(fields, "limits", name),

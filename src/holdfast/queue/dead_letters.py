@@ -68,8 +68,8 @@ class DeadLetters:
             subject = wire.header(message.headers, b"Nats-Subject") or b""
             yield Kept(from_message(subject, message.headers, message.payload), after)
 
-    async def replay(self, kept: Kept) -> None:
-        """Have it done again, and drop the dead letter.
+    async def replay(self, kept: Kept, queue: str) -> None:
+        """Have it done again, and drop the dead letter. `queue` is where a call goes.
 
         A call is put into its queue as one that was never run, and keeps its id. A callback is sent again, the same in
         all but its time, and its function is not run. A crash between the two steps leaves both: the letter may then be
@@ -77,18 +77,18 @@ class DeadLetters:
         """
         match kept.letter:
             case DeadLetter() as letter:
-                await self._replay_call(letter)
+                await self._replay_call(letter, queue)
             case DeadCallback() as letter:
                 await self._replay_callback(letter)
             case _:
                 assert_never(kept.letter)
         await self.drop(kept)
 
-    async def _replay_call(self, letter: DeadLetter) -> None:
+    async def _replay_call(self, letter: DeadLetter, queue: str) -> None:
         # Another message, or JetStream would take it for the one it has seen.
         again = letter.invocation._replace(message_id=str(new_call_id()), attempts=())
-        await self._note(CallRecord.of(again, letter.queue, CallStatus.WAITING))
-        await self._publisher.confirm(*to_publish(letter.queue, again))
+        await self._note(CallRecord.of(again, queue, CallStatus.WAITING))
+        await self._publisher.confirm(*to_publish(queue, again))
         # It has ended once and will again: accepted twice, for the sum to be right.
         telemetry.ACCEPTED.labels(str(again.function)).inc()
 

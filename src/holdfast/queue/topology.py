@@ -7,7 +7,6 @@ may be called by any number of gateways and workers at once, and again.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,7 +29,8 @@ from nats.js.api import (
 
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
 from holdfast.queue.api import ask
-from holdfast.queue.connection import Connection
+from holdfast.queue.connection import Connection, connect
+from holdfast.queue_name import problem_with
 from holdfast.settings import NatsSettings
 
 DURABLE = "workers"
@@ -43,19 +43,23 @@ MOST_PENDING = 100_000
 # Calls that all workers of a queue together may have under way.
 MOST_PULLS = 10_000
 # Pulls that may stand at once, about four for each worker; the server's own default is 512.
+FIRST_ACK_WAIT_S = 10.0
+# Of a consumer that no worker has seen yet: the first that comes sets its own.
+CONSUMER_EXISTS = 10148
+# JetStream's err_code for a consumer that was to be made and is there, configured otherwise.
+CONNECT_PATIENCE_S = 2.0
 MANAGE_TIMEOUT_S = 10.0
 LEAST_VERSION = (2, 12)
 # Scheduled messages came with nats-server 2.12.
-
-_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = structlog.get_logger("holdfast.queue")
 
 
 def stream_of(queue: str) -> str:
     """The name of a queue's stream. Raises QueueError for a name that cannot be one."""
-    if _QUEUE_NAME.fullmatch(queue) is None:
-        raise QueueError(f"a queue cannot be named {queue!r}: expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
+    problem = problem_with(queue)
+    if problem is not None:
+        raise QueueError(problem)
     return f"{STREAM_PREFIX}{queue}"
 
 
@@ -97,8 +101,27 @@ def consumer_config(
 
 
 async def ensure_queue(settings: NatsSettings, queue: str) -> None:
-    """Make sure that a queue's stream exists. Raises QueueError."""
-    await ensure_streams(settings, stream_config(settings, queue))
+    """Make sure that a queue's stream exists and has its consumer. Raises QueueError.
+
+    The consumer too, although only workers take from it: it counts what waits, and can be paused, before there is one.
+    """
+    stream = stream_config(settings, queue)
+    await ensure_streams(settings, stream)
+    consumer = consumer_config(f"{queue}.call.>", FIRST_ACK_WAIT_S)
+    async with connect(settings, name="holdfast-topology", patience_s=CONNECT_PATIENCE_S) as connection:
+        try:
+            # In one step and never changing what is there: a worker may be giving it its own ack_wait at this moment.
+            # nats-py's call would change the one that it finds.
+            await ask(
+                connection,
+                f"CONSUMER.CREATE.{stream.name}.{consumer.durable_name}.{consumer.filter_subject}",
+                stream_name=stream.name,
+                config=consumer.as_dict(),
+                action="create",
+            )
+        except QueueRefused as error:
+            if error.err_code != CONSUMER_EXISTS:
+                raise
 
 
 async def ensure_consumer(settings: NatsSettings, queue: str, ack_wait_s: float) -> None:

@@ -5,10 +5,11 @@ What a call's record says is records.py's; this is for calls that have none yet,
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import NamedTuple
 
-from holdfast.errors import QueueRefused
+from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.api import TIMEOUT_S, ask
@@ -16,6 +17,10 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
 from holdfast.queue.topology import STREAM_PREFIX
+from holdfast.queue.wire import Msg
+
+MOST_BATCH_BYTES = 16 * 1024 * 1024
+# Of messages that are read together: above the largest message that NATS takes, so that each fits.
 
 
 class Waiting(NamedTuple):
@@ -27,6 +32,52 @@ class Waiting(NamedTuple):
     """RFC 3339; None for one that can run."""
     handed_out: bool
     """Whether a worker may have it: it stands before what the consumer will hand out next."""
+
+
+class Standing(NamedTuple):
+    """A message as it stands in a queue's stream."""
+
+    subject: str
+    sequence: int
+    headers: bytes
+    payload: bytes
+
+
+async def standing_from(connection: Connection, queue: str, sequence: int, pattern: str, most: int) -> list[Standing]:
+    """Up to `most` messages that match, from a sequence on; fewer when they are large. Empty: there are no more.
+
+    Raises QueueUnavailable.
+    """
+    found: list[Standing] = []
+    end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def receive(message: Msg) -> None:
+        status = wire.status(message.headers)
+        if status:
+            if not end.done():
+                end.set_result(status)
+            return
+        subject = (wire.header(message.headers, b"Nats-Subject") or b"").decode("utf-8", "replace")
+        at = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+        found.append(Standing(subject, at, message.headers, message.payload))
+
+    inbox = connection.new_inbox()
+    sid = connection.subscribe(inbox, receive)
+    wanted = {"seq": sequence, "next_by_subj": pattern, "batch": most, "max_bytes": MOST_BATCH_BYTES}
+    try:
+        connection.send(
+            wire.pub(f"$JS.API.DIRECT.GET.{STREAM_PREFIX}{queue}".encode(), json.dumps(wanted).encode(), inbox)
+        )
+        async with asyncio.timeout(TIMEOUT_S):
+            status = await end
+    except TimeoutError:
+        raise QueueUnavailable(f"NATS did not give the messages of {queue} within {TIMEOUT_S:g} s") from None
+    finally:
+        connection.unsubscribe(sid)
+    # 204 ends a batch that has something, 404 says that there is nothing; 413 that the rest would be too large.
+    if status not in {204, 404, 413}:
+        raise QueueUnavailable(f"the messages of {queue} cannot be read: status {status}")
+    return found
 
 
 async def queues(connection: Connection) -> list[str]:

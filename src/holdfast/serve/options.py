@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from holdfast.queue.embedded import Durability
+
+
+class QueueWorker(NamedTuple):
+    """A queue besides the default one, which gets a worker of its own."""
+
+    queue: str
+    max_inflight: int | None
+    """Calls that it runs at once; None: as many as each worker of the default queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +35,11 @@ class ServeOptions:
     durability: Durability = "disk"
     gateways: int = 1
     workers: int = 1
-    """0: accept and keep, run nothing."""
+    """Of the default queue. 0: accept and keep, run nothing."""
     max_inflight: int = 64
     """Calls that each worker runs at once."""
+    queues: tuple[QueueWorker, ...] = ()
+    """Further queues, each with one worker process."""
     auth: bool = True
     """Whether /system needs the user and password."""
     ready_file: Path | None = None

@@ -47,6 +47,8 @@ class Listening:
     metrics: socket.socket
     provider: socket.socket
     workers: list[socket.socket]
+    queues: list[socket.socket]
+    """Of the workers of further queues, in the order of the options."""
 
     @classmethod
     def open(cls, options: ServeOptions) -> Listening:
@@ -58,6 +60,7 @@ class Listening:
             metrics=sockets.listen(options.host, options.metrics_port, purpose="metrics", option="--metrics-port"),
             provider=_internal("function runtime"),
             workers=[_internal("worker's health") for _ in range(options.workers)],
+            queues=[_internal("worker's health") for _ in options.queues],
         )
 
     @property
@@ -114,15 +117,16 @@ def gateways(options: ServeOptions, folder: DataFolder, listening: Listening, na
 
 
 def workers(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> list[Part]:
-    """The workers of the default queue."""
-    return [
-        Part(
-            "worker",
+    """The workers of the default queue, and one for each further queue."""
+
+    def worker(sock: socket.socket, name: str, environ: dict[str, str]) -> Part:
+        return Part(
+            name,
             _python("worker"),
             {
                 WORKER_FD: _descriptor(sock),
-                "max_inflight": str(options.max_inflight),
                 "gateway_url": listening.gateway_url,
+                **environ,
                 **_shared(options, folder, listening, nats_url),
             },
             _callbacks(listening),
@@ -130,8 +134,17 @@ def workers(options: ServeOptions, folder: DataFolder, listening: Listening, nat
             sockets.url_of(sock) + "/healthz",
             WORKER_GRACE_S,
         )
-        for sock in listening.workers
+
+    default = [worker(sock, "worker", {"max_inflight": str(options.max_inflight)}) for sock in listening.workers]
+    further = [
+        worker(
+            sock,
+            f"worker of {one.queue}",
+            {"queue_name": one.queue, "max_inflight": str(one.max_inflight or options.max_inflight)},
+        )
+        for sock, one in zip(listening.queues, options.queues, strict=True)
     ]
+    return default + further
 
 
 def _shared(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
 from holdfast.queue.connection import connect
-from holdfast.queue.topology import ensure_consumer, ensure_queue, stream_state
+from holdfast.queue.topology import ensure_consumer, ensure_queue, ensure_streams, stream_config, stream_state
 from holdfast.settings import NatsSettings
 from tests.support.nats import NatsServer, free_port
 from tests.support.queues import Queue
@@ -39,6 +39,15 @@ async def test_another_ack_wait_changes_the_consumer_and_keeps_its_place(server:
     assert after["num_pending"] == 1
 
 
+async def test_a_gateway_never_changes_what_a_worker_set(server: NatsServer) -> None:
+    settings = server.settings()
+    await asyncio.gather(*(ensure_queue(settings, "work") for _ in range(4)), ensure_consumer(settings, "work", 60))
+    await ensure_queue(settings, "work")
+    async with connect(settings, name="test") as connection:
+        consumer = await Queue(server, connection).consumer()
+        assert consumer["config"]["ack_wait"] == 60_000_000_000
+
+
 async def test_the_first_of_three_servers_may_be_dead(server: NatsServer) -> None:
     dead = [f"nats://127.0.0.1:{free_port()}" for _ in range(2)]
     settings = NatsSettings.from_environment({"nats_url": ",".join([dead[0], server.url, dead[1]])})
@@ -52,7 +61,7 @@ async def test_without_any_server_it_is_said_that_none_was_reached() -> None:
     assert "topsecret" not in str(failure.value)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a.b", "a*", "a>", "a/b", "x" * 65, "ü"])
+@pytest.mark.parametrize("name", ["", "holdfast", "_INBOX", "$JS", "a b", "a.b", "a*", "a>", "a/b", "x" * 65, "ü"])
 async def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
     with pytest.raises(QueueError, match="a queue cannot be named"):
         await ensure_queue(NatsSettings.from_environment({}), name)
@@ -71,7 +80,7 @@ async def test_a_stream_or_consumer_that_is_not_there_is_told_apart_from_silence
         with pytest.raises(QueueRefused) as refused:
             await stream_state(connection, "OF_work")
         assert refused.value.code == 404
-        await ensure_queue(server.settings(), "work")
+        await ensure_streams(server.settings(), stream_config(server.settings(), "work"))
         with pytest.raises(QueueRefused) as refused:
             await stream_state(connection, "OF_work")
         assert refused.value.code == 404

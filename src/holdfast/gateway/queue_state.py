@@ -1,0 +1,87 @@
+"""The state of the queues as the gateway sees it: what waits in them, for how long, and who takes it out.
+
+Asked of NATS each time, except the number of waiting calls by function: counting those takes the server time that grows
+with their number, so it is done at most a twentieth of the time and remembered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import structlog
+
+from holdfast.errors import PeerError
+from holdfast.function import FunctionRef
+from holdfast.gateway.metrics import deployed
+from holdfast.gateway.upstream import Upstream
+from holdfast.queue.connection import Connection
+from holdfast.queue.depth import QueueDepth, by_function, depth
+from holdfast.queue.presence import Presence, Worker
+from holdfast.queue.waiting import queues
+
+SHARE = 20
+# Counting by function is done for at most one part in so many of the time.
+LEAST_PAUSE_S = 1.0
+PROVIDER_TIMEOUT_S = 2.0
+
+log = structlog.get_logger()
+
+
+class QueueState(NamedTuple):
+    """One queue."""
+
+    depth: QueueDepth
+    workers: list[Worker]
+    is_served: bool | None
+    """Whether there is a worker; None while that cannot be told, just after the gateway's start."""
+    functions: Counter[FunctionRef]
+    """Waiting calls of each deployed function that has any."""
+
+
+class QueueStates:
+    """The queues of one gateway."""
+
+    def __init__(self, connection: Connection, presence: Presence, upstream: Upstream, namespace: str) -> None:
+        self._connection = connection
+        self._presence = presence
+        self._upstream = upstream
+        self._namespace = namespace
+        self._counting = asyncio.Lock()
+        self._counted: dict[str, tuple[float, Counter[FunctionRef]]] = {}
+
+    async def names(self) -> list[str]:
+        """All queues there are, by name. Raises QueueError."""
+        return sorted(await queues(self._connection))
+
+    async def of(self, queue: str) -> QueueState:
+        """One queue. Raises QueueRefused (404) when there is none of that name, QueueUnavailable."""
+        found = await depth(self._connection, queue)
+        functions = await self._by_function(queue) if found.waiting else Counter()
+        return QueueState(found, self._presence.workers_of(queue), self._presence.is_served(queue), functions)
+
+    async def all(self) -> list[QueueState]:
+        """All queues, by name. Raises QueueError."""
+        return [await self.of(queue) for queue in await self.names()]
+
+    async def _by_function(self, queue: str) -> Counter[FunctionRef]:
+        # One at a time: everybody who comes meanwhile gets the same answer.
+        async with self._counting:
+            not_before, counted = self._counted.get(queue, (0.0, Counter()))
+            began = time.monotonic()
+            if began < not_before:
+                return counted
+            try:
+                async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+                    services = await deployed(self._upstream, self._namespace)
+            except (PeerError, ValueError, TimeoutError) as error:
+                log.warning("waiting calls not counted by function", queue=queue, error=str(error))
+                return counted
+            functions = [FunctionRef.parse(service.function_name) for service in services]
+            counting = time.monotonic()
+            counted = await by_function(self._connection, queue, functions)
+            ended = time.monotonic()
+            self._counted[queue] = (ended + max(LEAST_PAUSE_S, SHARE * (ended - counting)), counted)
+            return counted
