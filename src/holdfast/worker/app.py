@@ -91,7 +91,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             ClientPool(max_idle_per_origin=settings.max_inflight, addresses=guard.addresses)
         )
         callbacks = Callbacks(inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies)
-        running = RunningCalls(connection, kept)
+        running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(
             callback_queue(connection, nats, settings, callbacks=callbacks, publisher=publisher, records=kept)

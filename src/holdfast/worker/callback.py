@@ -25,6 +25,7 @@ from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.message import request_message
 from holdfast.invocation import Invocation
 from holdfast.settings import WorkerSettings
+from holdfast.tally import Tally
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
 from holdfast.worker.retry import retry_after_s
@@ -120,7 +121,7 @@ class Callbacks:
         self._outside = outside
         self._secrets = secrets
         self._policies = policies
-        self._delivered = telemetry.CALLBACKS.labels("delivered")
+        self._delivered = Tally(telemetry.CALLBACKS.labels("delivered").inc)
         self._timeout_s = settings.callback_timeout_s
         self._gateway = settings.gateway
         self._write_debug = settings.write_debug
@@ -149,7 +150,7 @@ class Callbacks:
                 final=answer.status in FINAL,
                 retry_after_s=retry_after_s(answer.headers, datetime.now(UTC)),
             )
-        self._delivered.inc()
+        self._delivered.add()
 
     def gives_up(self, attempts: int, error: CallbackFailed) -> bool:
         """Whether a callback that failed so many times, the last time like this, is not tried again."""

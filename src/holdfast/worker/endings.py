@@ -18,7 +18,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -36,7 +37,7 @@ from holdfast.queue.records import AgedOut, Conflict, Records
 from holdfast.worker.callback import CallbackFailed, Callbacks
 from holdfast.worker.decision import End, RunAgain
 from holdfast.worker.outcome import Outcome
-from holdfast.worker.running import Running, cancelled_record
+from holdfast.worker.running import Running
 
 NATS_AGAIN_S = 0.25
 # There is an event for the connection's return, none for JetStream's: both are waited for by trying.
@@ -45,6 +46,53 @@ ERRORS_KEPT = 20
 # 1000 attempts of 42 bytes, and 20 texts of at most 200 letters, each six bytes in JSON at worst.
 
 T = TypeVar("T")
+
+
+class _Callback(NamedTuple):
+    """What became of a call's callback: the last fields of a record, in their order."""
+
+    status: CallbackStatus
+    attempts: int = 0
+    error: str | None = None
+
+
+NO_CALLBACK = _Callback(CallbackStatus.NONE)
+PENDING = _Callback(CallbackStatus.PENDING)
+DELIVERED = _Callback(CallbackStatus.DELIVERED, 1)
+
+
+class _Ending(NamedTuple):
+    """The end of a call, as far as it was decided before its callback."""
+
+    invocation: Invocation
+    queue: str
+    outcome: Outcome
+    end: End
+    at_ns: int
+    url: str | None
+    """Where the callback goes; None: nobody is told."""
+
+    def record(self, callback: _Callback) -> CallRecord:
+        """The record that is kept. HOT: all fields in their order, 0.6 µs."""
+        invocation, outcome, status = self.invocation, self.outcome, self.end.status
+        attempts = invocation.attempts
+        return CallRecord(
+            invocation.call_id,
+            invocation.message_id,
+            invocation.function,
+            self.queue,
+            status,
+            invocation.accepted_at_ns,
+            attempts if status is CallStatus.EXPIRED else (*attempts, _attempt(outcome)),
+            None,
+            None,
+            self.at_ns,
+            Result(outcome.status, outcome.headers, len(outcome.body)),
+            self.end.reason,
+            self.url,
+            *callback,
+        )
+
 
 log = structlog.get_logger()
 
@@ -68,50 +116,39 @@ class Endings:
         attempts = _fitting((*invocation.attempts, _attempt(outcome)))
         await self._store(to_publish_later(self._queue, invocation._replace(attempts=attempts), at))
         telemetry.RETRIES.labels(str(invocation.function), outcome.word).inc()
-        record = running.record._replace(
-            status=CallStatus.RETRYING,
-            attempts=attempts,
-            running_since_ns=None,
-            next_attempt_at_ns=int(at.timestamp() * 1e9),
+        record = CallRecord.of(invocation, self._queue, CallStatus.RETRYING)._replace(
+            attempts=attempts, next_attempt_at_ns=int(at.timestamp() * 1e9)
         )
         await self._keep(running, record, b"")
 
     async def end(self, running: Running, outcome: Outcome, end: End) -> None:
-        """The call has ended: tell whoever asked to be told, and write it down."""
+        """The call has ended: tell whoever asked to be told, and write it down. HOT."""
         invocation = running.invocation
         at_ns = time.time_ns()
         failed = end.status is CallStatus.FAILED
         url = invocation.callback_url
         if failed and invocation.failure_callback_url is not None:
             url = invocation.failure_callback_url
-        # From here on a look at the calls that take long writes this instead of `running`.
-        running.body = outcome.body
-        running.record = record = running.record._replace(
-            status=end.status,
-            attempts=invocation.attempts
-            if end.status is CallStatus.EXPIRED
-            else (*invocation.attempts, _attempt(outcome)),
-            running_since_ns=None,
-            finished_at_ns=at_ns,
-            result=Result(outcome.status, outcome.headers, len(outcome.body)),
-            reason=end.reason,
-            callback_url=url,
-            callback=CallbackStatus.NONE if url is None else CallbackStatus.PENDING,
-        )
+        callback = NO_CALLBACK
+        ending = _Ending(invocation, self._queue, outcome, end, at_ns, url)
         if failed:
             letter = DeadLetter(invocation, self._queue, at_ns, end.reason or "", _answer(outcome))
             await self._store(dead_letter.to_publish(letter))
             telemetry.DEAD_LETTERS.labels(str(invocation.function), outcome.word).inc()
         if url is not None:
-            record = await self._call_back(invocation, record, url, outcome)
-        await self._keep(running, record, outcome.body)
+            # From here on a look at the calls that take long writes this instead of `running`.
+            running.body = outcome.body
+            running.ending = partial(ending.record, PENDING)
+            callback = await self._call_back(invocation, url, outcome)
+        await self._keep(running, ending.record(callback), outcome.body)
 
     async def cancelled(self, running: Running) -> None:
         """The call was cancelled while it was run: nobody is called back."""
-        await self._keep(running, cancelled_record(running, time.time_ns()), b"")
+        record = CallRecord.of(running.invocation, self._queue, CallStatus.RUNNING)
+        await self._keep(running, record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled while it was run"), b"")
 
-    async def _call_back(self, invocation: Invocation, record: CallRecord, url: str, outcome: Outcome) -> CallRecord:
-        """The first attempt; a failed one is parked. Gives the record with what became of it."""
+    async def _call_back(self, invocation: Invocation, url: str, outcome: Outcome) -> _Callback:
+        """The first attempt; a failed one is parked. Gives what became of it."""
         first_at_ns = time.time_ns()
         try:
             await self._callbacks.try_once(invocation, url, outcome)
@@ -119,7 +156,7 @@ class Endings:
             parked = ParkedCallback(invocation, url, self._queue, _answer(outcome), outcome.duration_s, 1, first_at_ns)
             if self._callbacks.gives_up(1, error):
                 await give_up(self._publisher, parked, error)
-                return record._replace(callback=CallbackStatus.FAILED, callback_attempts=1, callback_error=str(error))
+                return _Callback(CallbackStatus.FAILED, 1, str(error))
             log.warning(
                 "callback failed, trying again",
                 call_id=invocation.call_id,
@@ -130,21 +167,24 @@ class Endings:
             wait_s = self._callbacks.wait_s(1, dice=random.random())  # noqa: S311 - spreads load, hides nothing
             at = datetime.now(UTC) + timedelta(seconds=max(wait_s, error.retry_after_s or 0.0))
             await self._store(parked_callback.to_publish(parked, at))
-            return record._replace(callback_attempts=1, callback_error=str(error))
-        return record._replace(callback=CallbackStatus.DELIVERED, callback_attempts=1)
+            return _Callback(CallbackStatus.PENDING, 1, str(error))
+        return DELIVERED
 
     async def _store(self, publication: Publication) -> None:
         """Publish, however long NATS is away. Raises QueueRefused."""
         await insist(lambda: self._publisher.confirm(*publication))
 
     async def _keep(self, running: Running, record: CallRecord, body: bytes) -> None:
-        """Write the record in place of whatever is there, unless the call was cancelled meanwhile."""
+        """Write the record in place of whatever is there, unless the call was cancelled meanwhile. HOT."""
         if running.interim is not None:
             await running.interim
         if len(body) > self._max_record_bytes:
             log.info("result too large to be kept", call_id=record.call_id, bytes=len(body))
             body = b""
-        await insist(lambda: self._keep_once(running, record, body))
+        try:
+            await self._keep_once(running, record, body)
+        except QueueUnavailable:
+            await insist(lambda: self._keep_once(running, record, body))
 
     async def _keep_once(self, running: Running, record: CallRecord, body: bytes) -> None:
         ended_before = False

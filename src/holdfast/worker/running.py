@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -35,30 +36,38 @@ class Running:
         "body",
         "cancelled",
         "ended",
+        "ending",
         "interim",
         "invocation",
-        "record",
         "sequence",
         "since",
         "task",
         "written",
     )
 
-    def __init__(self, invocation: Invocation, record: CallRecord, since: float) -> None:
+    def __init__(self, invocation: Invocation, since: float) -> None:
         self.invocation = invocation
-        self.record = record
-        """What an interim record says; replaced when the run has ended and its callback is waited for."""
+        self.ending: Callable[[], CallRecord] | None = None
+        """Makes the record of the call's end, once the run has ended and its callback is waited for."""
         self.body = b""
         self.sequence = 0
         """Of the record that the next write replaces; 0: there is none."""
         self.since = since
+        """When the call was taken, by the loop's clock."""
         self.task: asyncio.Task[None] | None = None
         """The slot's task while the function runs: what a cancel ends. None before and after."""
         self.cancelled = False
         self.ended = False
         """Whether the function's run has ended: too late to cancel."""
-        self.written: CallRecord | None = None
+        self.written: CallStatus | None = None
+        """What the latest interim record says."""
         self.interim: asyncio.Future[None] | None = None
+
+    def interim_due(self) -> bool:
+        """Whether a call that takes long has no record of its present state, and none is on its way."""
+        if self.interim is not None:
+            return False
+        return self.written is None or (self.written is CallStatus.RUNNING and self.ending is not None)
 
     def was_cancelled(self) -> bool:
         """Whether somebody cancelled the call while it was here."""
@@ -68,8 +77,9 @@ class Running:
 class RunningCalls:
     """All calls in the slots of one worker."""
 
-    def __init__(self, connection: Connection, records: Records) -> None:
+    def __init__(self, connection: Connection, records: Records, queue: str) -> None:
         self._connection = connection
+        self._queue = queue
         self._records = records
         self._loop = asyncio.get_running_loop()
         self._calls: dict[str, Running] = {}
@@ -79,11 +89,9 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def begin(self, invocation: Invocation, queue: str) -> Running:
-        """Note a call. HOT."""
-        record = CallRecord.of(invocation, queue, CallStatus.RUNNING, time.time_ns())
-        running = Running(invocation, record, self._loop.time())
-        self._calls[invocation.message_id] = running
+    def begin(self, invocation: Invocation) -> Running:
+        """Note a call. HOT: no record is made, as most calls end before they deserve one."""
+        running = self._calls[invocation.message_id] = Running(invocation, self._loop.time())
         return running
 
     def end(self, running: Running) -> None:
@@ -103,26 +111,29 @@ class RunningCalls:
             # In the order of their beginning: behind the first young one are only younger ones.
             if running.since > before:
                 break
-            if running.written is not running.record and running.interim is None:
+            if running.interim_due():
                 self._write(running)
 
     def _write(self, running: Running) -> None:
         interim: asyncio.Future[None] = self._loop.create_future()
-        record = running.record
+        record = running.ending() if running.ending is not None else self._record_of_run(running)
         running.interim = interim
 
         def written(error: Exception | None, sequence: int) -> None:
             running.interim = None
+            running.written = record.status
             if error is None:
                 running.sequence = sequence
-                running.written = record
             else:
                 # The record at the end is what counts; it finds out what stands there.
                 log.debug("interim record not written", call_id=record.call_id, error=str(error))
-                running.written = record
             interim.set_result(None)
 
         self._records.write(record, running.body, running.sequence, written)
+
+    def _record_of_run(self, running: Running) -> CallRecord:
+        since_ns = time.time_ns() - int((self._loop.time() - running.since) * 1e9)
+        return CallRecord.of(running.invocation, self._queue, CallStatus.RUNNING, since_ns)
 
     def _cancel(self, message: Msg) -> None:
         """Somebody wants a call to be stopped: `holdfast.cancel.<call id>`. Only who runs it answers."""
@@ -140,8 +151,3 @@ class RunningCalls:
                     running.task.cancel()
         if answer and message.reply and self._connection.connected:
             self._connection.send(wire.pub(message.reply, answer))
-
-
-def cancelled_record(running: Running, at_ns: int) -> CallRecord:
-    """The record of a call that was cancelled here."""
-    return running.record.ended(CallStatus.CANCELLED, at_ns, "cancelled while it was run")

@@ -119,7 +119,7 @@ class Slots:
             telemetry.UNREADABLE.inc()
             log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
             return Settlement.REJECTED
-        running = self._running.begin(invocation, self._settings.queue)
+        running = self._running.begin(invocation)
         counters = self._metrics[invocation.function]
         counters.began()
         status = 0

@@ -235,11 +235,10 @@ async def test_one_done_that_fails_does_not_cost_the_others_theirs(server: NatsS
 async def test_cancelling_a_confirm_leaves_nothing_behind(conn: Connection) -> None:
     await make_stream(conn)
     publisher = Publisher(conn, 5)
-    task = asyncio.create_task(publisher.confirm(SUBJECT, headers(), b"x"))
-    await asyncio.sleep(0)
-    task.cancel()
+    confirmed = publisher.confirm(SUBJECT, headers(), b"x")
+    confirmed.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await confirmed
     await publisher.confirm(SUBJECT, headers(), b"confirmations come in order")
     assert publisher.waiting == 0
 
