@@ -427,6 +427,14 @@ class ProviderSettings(Settings):
         "grace_period", "10s", "On SIGTERM, how long running requests of the functions may take to finish."
     )
     log_lines: int = _integer("log_lines", "10000", "Lines of output kept per function.", least=100)
+    gateway_url: str = _url(
+        "gateway_url", "", "The gateway to ask how many calls wait. Empty: no function is scaled by its queue."
+    )
+    gateway_secret_mount_path: str = _text(
+        "gateway_secret_mount_path",
+        "",
+        "Folder of the basic-auth-user and basic-auth-password that the gateway wants. Empty: those of basic_auth.",
+    )
     scale_window_s: float = _duration(
         "scale_window", "4s", "Time over which the load of a function that load scales is averaged."
     )

@@ -13,7 +13,12 @@ from tests.support.serving import Serving, serving
 
 P = "com.openfaas.scale."
 SHORT = {"scale_window": "2s", "scale_down_after": "1s"}
-HANDLER = "def handle(event, context):\n    return event.body\n"
+HANDLER = """
+import time
+def handle(event, context):
+    time.sleep(0.2 if event.body == b"slow" else 0)
+    return event.body
+"""
 
 
 def stack(folder: Path, **labels: str) -> str:
@@ -56,6 +61,21 @@ async def test_load_raises_the_replicas_to_the_maximum_and_they_fall_again(tmp_p
             assert 'gateway_service_ready_count{function_name="awake.openfaas-fn"} 3.0' in metrics
             done.set()
         await until(server, 1)
+
+
+async def test_calls_that_wait_raise_the_replicas_and_they_fall_again(tmp_path: Path) -> None:
+    path = stack(tmp_path, type="queue", target="10", max="3")
+    # With the password of every day: the provider shows it to the gateway.
+    async with (
+        receiver() as callbacks,
+        serving(tmp_path, "--stack", path, "--max-inflight", "2", environ=SHORT) as server,
+    ):
+        accepted = {await server.accept("awake", b"slow", X_Callback_Url=callbacks.url) for _ in range(60)}
+        await server.logged("replicas=3")
+        assert "calls waiting, 9 for each replica" in server.log
+        await callbacks.wait_for_ids(accepted)
+        await server.logged("reason='0.0 calls waiting, 9 for each replica' replicas=1")
+        assert "does not say what waits" not in server.log
 
 
 async def test_a_thousand_waiting_calls_start_an_idle_function_once_and_are_all_answered(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,17 @@ from starlette.routing import Route
 
 import holdfast
 from holdfast import lifecycle, sockets, telemetry
-from holdfast.basic_auth import BasicAuth, read_credentials
+from holdfast.basic_auth import BasicAuth, Credentials, read_credentials
 from holdfast.duration import parse_duration
 from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
 from holdfast.health import healthz
 from holdfast.http1.asgi import AsgiApplication
+from holdfast.http1.client import ClientPool
 from holdfast.http1.server import serve
 from holdfast.provider import LISTEN_FD
 from holdfast.provider.admin import MOST_BODY_BYTES, Admin, NotThereError
+from holdfast.provider.backlog import Backlog
 from holdfast.provider.bundles import Bundles
 from holdfast.provider.deployments import status
 from holdfast.provider.logs import LogLine, Selection
@@ -194,7 +197,7 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     # Where commands run that come without a folder: what they write there is in nobody's way.
     work = data / "work"
     work.mkdir(mode=0o700, exist_ok=True)
-    async with functions(settings, os.environ, secrets) as running:
+    async with _backlog(settings, credentials) as backlog, functions(settings, os.environ, secrets, backlog) as running:
         bundles = Bundles(
             data / "bundles",
             max_bytes=settings.max_bundle_bytes,
@@ -227,3 +230,15 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
             log.info("provider ready", url=sockets.url_of(listening), stack=str(path), functions=len(stack.deployments))
             await stop.wait()
             await server.drain(DRAIN_S)
+
+
+@asynccontextmanager
+async def _backlog(settings: ProviderSettings, own: Credentials | None) -> AsyncIterator[Backlog | None]:
+    """Who tells what waits in the queues; None when no gateway is named."""
+    if not settings.gateway_url:
+        yield None
+        return
+    mounted = settings.gateway_secret_mount_path
+    credentials = read_credentials(mounted, "gateway_secret_mount_path") if mounted else own
+    async with ClientPool(max_idle_per_origin=1) as pool:
+        yield Backlog(pool, settings.gateway_url, credentials)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
@@ -17,7 +17,7 @@ import structlog
 
 from holdfast.errors import DeploymentError
 from holdfast.provider.reports import Reported
-from holdfast.provider.scaling import REPORT_S, Decision, Lately, Load, Rules, decide, desired
+from holdfast.provider.scaling import QUEUE, REPORT_S, Decision, Lately, Load, Rules, decide, desired
 
 log = structlog.get_logger()
 
@@ -39,6 +39,8 @@ class Scaled(NamedTuple):
     """How many are wanted."""
     running: Callable[[], int]
     """Calls that run, as the replicas reported last."""
+    waiting: Callable[[], Awaitable[int | None]]
+    """Calls that wait in the queues; None when nobody can say."""
     scale: Callable[[int, str], None]
     """Have so many replicas, for a reason. May raise DeploymentError."""
 
@@ -84,17 +86,25 @@ class Autoscaler:
                 async with asyncio.timeout_at(due if due != math.inf else None):
                     await self._stirred.wait()
             self._stirred.clear()
-            due = self._look()
+            due = await self._look()
             # Reports of many replicas come one by one: they are looked at together.
             await asyncio.sleep(REPORT_S)
 
-    def _look(self) -> float:
+    async def _measure(self, kind: str) -> float | None:
+        """The load of that kind; None when there is none to know."""
+        if kind == QUEUE:
+            return await self._function.waiting()
+        return self._load.of(kind, self._loop.time()) if kind else None
+
+    async def _look(self) -> float:
         """Decide and act; gives the loop time of the next look if nobody calls before."""
-        now = self._loop.time()
+        rules = self.rules
+        load = await self._measure(rules.kind)
+        now, before = self._loop.time(), self._function.replicas()
+        if rules is not self.rules:
+            return now  # a new version came meanwhile, and this may be the load of another kind
         if self._function.running():
             self._active_at = now
-        rules, before = self.rules, self._function.replicas()
-        load = self._load.of(rules.kind, now) if rules.kind else None
         lately = self._lately.add(now, desired(rules, load)) if load is not None else 0
         decision = decide(rules, replicas=before, load=load, idle_s=now - REPORT_S - self._active_at, lately=lately)
         if decision.replicas != before:

@@ -23,6 +23,7 @@ from holdfast.errors import StartError
 from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
 from holdfast.provider.autoscaler import Autoscaler, Scaled, Windows
+from holdfast.provider.backlog import Backlog
 from holdfast.provider.deployments import Launch, launch
 from holdfast.provider.logs import FunctionLogs
 from holdfast.provider.reports import Reported, Reports
@@ -238,11 +239,17 @@ class Functions:
     """
 
     def __init__(
-        self, settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets, tasks: asyncio.TaskGroup
+        self,
+        settings: ProviderSettings,
+        environ: Mapping[str, str],
+        secrets_: Secrets,
+        backlog: Backlog | None,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
         self._environ = environ
         self._secrets = secrets_
+        self._backlog = backlog
         self._tasks = tasks
         self._running: dict[Replica, asyncio.Task[None]] = {}
         self._by_ref: dict[FunctionRef, Function] = {}
@@ -267,7 +274,7 @@ class Functions:
         ref = deployment.ref
         self._secrets.check(ref.namespace, ref.name, deployment.secrets)
         launch(deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
-        rules = rules_of(ref.name, deployment.labels)
+        rules = rules_of(ref.name, deployment.labels, queues_known=self._backlog is not None)
         function = self._by_ref.get(ref)
         if function is None:
             function = self._by_ref[ref] = Function(deployment, self._settings.log_lines, created_at)
@@ -373,11 +380,15 @@ class Functions:
             str(ref),
             replicas=lambda: function.wanted,
             running=lambda: function.running,
+            waiting=lambda: self._waiting(ref),
             scale=lambda replicas, reason: self._scale(function, replicas, reason),
         )
         windows = Windows(self._settings.scale_window_s, self._settings.scale_down_after_s)
         function.autoscaler = Autoscaler(scaled, rules, windows)
         self._scaling[ref] = self._tasks.create_task(function.autoscaler.run(), name=f"scale {ref}")
+
+    async def _waiting(self, ref: FunctionRef) -> int | None:
+        return await self._backlog.of(str(ref)) if self._backlog is not None else None
 
     def _begin_rollout(self, function: Function) -> None:
         ref = function.deployment.ref
@@ -418,11 +429,11 @@ class Functions:
 
 @asynccontextmanager
 async def functions(
-    settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets
+    settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets, backlog: Backlog | None
 ) -> AsyncIterator[Functions]:
     """Nothing deployed yet. Leaving ends all replicas, side by side, and waits for their end."""
     async with asyncio.TaskGroup() as tasks:
-        running = Functions(settings, environ, secrets_, tasks)
+        running = Functions(settings, environ, secrets_, backlog, tasks)
         try:
             yield running
         finally:

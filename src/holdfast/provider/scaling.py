@@ -24,8 +24,9 @@ MOST_REPLICAS = 100
 
 RPS = "rps"
 CAPACITY = "capacity"
-KINDS = (RPS, CAPACITY)
-_UNITS = {RPS: "calls a second", CAPACITY: "calls at a time"}
+QUEUE = "queue"
+KINDS = (RPS, CAPACITY, QUEUE)
+_UNITS = {RPS: "calls a second", CAPACITY: "calls at a time", QUEUE: "calls waiting"}
 
 # 0.9 x 50 is 45.00000000000001 in floats: a load of exactly two replicas must not ask for a third.
 _ROUNDING = 1e-6
@@ -63,8 +64,10 @@ class Decision(NamedTuple):
     reason: str
 
 
-def rules_of(function: str, given: Mapping[str, str]) -> Rules:
+def rules_of(function: str, given: Mapping[str, str], *, queues_known: bool = True) -> Rules:
     """Read a deployment's labels. Raises DeploymentError for one that cannot be used.
+
+    `queues_known`: whether somebody tells how many calls wait in the queues.
 
     Load scales a function that names a type or a target, unless its minimum is its maximum. OpenFaaS scales every
     function: on one machine, where another replica is not another processor, it has to be asked for.
@@ -96,6 +99,10 @@ def rules_of(function: str, given: Mapping[str, str]) -> Rules:
     kind = given.get(labels.SCALE_TYPE, labels.DEFAULT_TYPE)
     if kind not in KINDS:
         raise refused(labels.SCALE_TYPE, " or ".join(KINDS))
+    if kind == QUEUE and not queues_known:
+        raise refused(
+            labels.SCALE_TYPE, f"{RPS} or {CAPACITY}, or the provider's setting gateway_url, to ask there what waits"
+        )
     target = number(labels.SCALE_TARGET, labels.DEFAULT_TARGET, 1e9)
     proportion = number(labels.SCALE_PROPORTION, labels.DEFAULT_PROPORTION, 1)
     if least == most or not {labels.SCALE_TYPE, labels.SCALE_TARGET} & given.keys():

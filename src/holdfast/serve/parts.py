@@ -90,6 +90,7 @@ def provider(options: ServeOptions, folder: DataFolder, listening: Listening) ->
             PROVIDER_FD: _descriptor(listening.provider),
             "provider_data": str(folder.provider),
             "stack": options.stack or "",
+            "gateway_url": listening.gateway_url,
             **_auth(options, folder),
         },
         sockets=(listening.provider,),

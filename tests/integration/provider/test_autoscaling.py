@@ -167,7 +167,13 @@ async def test_a_new_version_brings_new_rules_and_at_least_its_minimum(tmp_path:
 async def test_labels_that_cannot_be_used_are_answered_400_and_change_nothing(tmp_path: Path) -> None:
     async with scaling(tmp_path) as running:
         await deploy(running, "f")
-        refused: list[dict[str, str]] = [{"min": "0"}, {"min": "3", "max": "2"}, {"type": "weather"}, {"zero": "maybe"}]
+        refused: list[dict[str, str]] = [
+            {"min": "0"},
+            {"min": "3", "max": "2"},
+            {"type": "weather"},
+            {"zero": "maybe"},
+            {"type": "queue"},
+        ]
         for labels in refused:
             given = {P + label: value for label, value in labels.items()}
             document = {"service": "f", "image": "changed", "envProcess": "cat", "labels": given}

@@ -63,6 +63,7 @@ def test_idle_functions_go_to_zero_only_when_asked_for(zero: str, duration: str,
         ("factor", "101"),
         ("factor", "a fifth"),
         ("type", "weather"),
+        ("type", "cpu"),
         ("type", ""),
         ("target", "0"),
         ("target", "-5"),
@@ -87,6 +88,12 @@ def test_a_label_that_cannot_be_used_is_refused_with_what_would_work(label: str,
 def test_a_maximum_below_the_minimum_is_refused() -> None:
     with pytest.raises(DeploymentError, match=r"scale\.max is '2': expected at least .*min, which is 3"):
         read(min="3", max="2")
+
+
+def test_scaling_by_the_queue_needs_somebody_who_knows_it() -> None:
+    assert read(type="queue", target="10").kind == "queue"
+    with pytest.raises(DeploymentError, match="'queue': expected rps or capacity, or the provider's setting gateway_u"):
+        rules_of("f", {P + "type": "queue"}, queues_known=False)
 
 
 def test_the_formula_of_the_documentation() -> None:
