@@ -122,6 +122,7 @@ class Calls:
         while True:
             found = await self._find(call_id)
             if _has_ended(found):
+                await self._finish_cancel(found)
                 raise BadRequest(409, f"call {call_id} has ended already: it is {_document(found)['status']}.")
             try:
                 if await self._cancelled(call_id, found):
@@ -142,11 +143,17 @@ class Calls:
             stopped = await stop_running(self._connection, call_id)
             if stopped is not None:
                 return stopped
-        await queued.remove(self._connection, record.queue, call_id)
         record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
+        # First the record: a call that is in neither place, should NATS go between the two steps, would be lost.
         await self._records.put(record, b"", replaces)
         telemetry.ENDS[record.function, record.status].inc()
+        await queued.remove(self._connection, record.queue, call_id)
         return True
+
+    async def _finish_cancel(self, found: Stored | Waiting) -> None:
+        """Do what a cancel left undone that got no further than the record."""
+        if isinstance(found, Stored) and found.record.status is CallStatus.CANCELLED:
+            await queued.remove(self._connection, found.record.queue, found.record.call_id)
 
     async def _find(self, call_id: CallId) -> Stored | Waiting:
         """What is known of a call. Raises BadRequest: 404 or 410."""

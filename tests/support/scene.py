@@ -1,0 +1,106 @@
+"""A server with the journal's function, a receiver and traffic: what the fault tests and `make faults` play on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.support.ledger import Balance, Fault, balance, read_journal
+from tests.support.receiver import Receiver, receiver
+from tests.support.serving import Serving, serving
+from tests.support.traffic import KINDS, Kind, Traffic
+
+JOURNAL = Path(__file__).parent / "journal"
+ENVIRON = {
+    "ack_wait": "2s",
+    "initial_retry_wait": "200ms",
+    "max_retry_wait": "1s",
+    "callback_initial_wait": "200ms",
+    "callback_max_wait": "1s",
+    "callback_timeout": "5s",
+}
+TOLD_TIMEOUT_S = 30.0
+
+
+def stack_file(folder: Path) -> Path:
+    """A stack.yml with the journal's function, whose journal is in the same folder."""
+    path = folder / "stack.yml"
+    path.write_text(
+        "version: 1.0\nprovider:\n  name: openfaas\nfunctions:\n  journal:\n    lang: python3-http\n"
+        f"    handler: {JOURNAL}\n    environment:\n      journal: {folder / 'journal'}\n"
+    )
+    return path
+
+
+class Scene:
+    """Get it from `scene()`."""
+
+    def __init__(self, server: Serving, callbacks: Receiver, folder: Path) -> None:
+        self.server = server
+        self.callbacks = callbacks
+        self.folder = folder
+        self.faults: list[Fault] = []
+
+    def traffic(self, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Traffic:
+        return Traffic(lambda: self.server.url, "journal", self.callbacks.url, seed=seed, kinds=kinds)
+
+    async def kill(self, part: str, index: int | None = None) -> None:
+        """kill -9 of a part, of one of its processes or of all; returns when it was started again."""
+        began = time.monotonic()
+        before = self.server.ready["processes"][part]
+        for pid in before if index is None else [before[index]]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self._until_there(part, gone=set(before if index is None else [before[index]]), count=len(before))
+        self.faults.append(Fault(f"kill -9 of {part}", began, time.monotonic()))
+
+    async def freeze(self, part: str, seconds: float) -> None:
+        """SIGSTOP of all of a part's processes, for a while."""
+        began = time.monotonic()
+        stopped = self.server.ready["processes"][part]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        self.faults.append(Fault(f"SIGSTOP of {part} for {seconds:g} s", began, time.monotonic()))
+
+    async def _until_there(self, part: str, gone: set[int], count: int) -> None:
+        """The ready file is written whenever a part was started; nothing tells of that to another process."""
+        async with asyncio.timeout(30):
+            while True:
+                now = self.server.ready["processes"].get(part, [])
+                if len(now) == count and not gone & set(now):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def balance(self, traffic: Traffic, timeout_s: float = 120) -> Balance:
+        """Wait for the ends of all calls and draw the sum."""
+        records = await traffic.records(timeout_s=timeout_s)
+        told = {
+            call_id
+            for call_id, asked in traffic.sent.accepted.items()
+            if asked.callback and (records[call_id] or {}).get("status") in {"succeeded", "failed", "expired"}
+        }
+        with contextlib.suppress(TimeoutError):  # the ledger says which are missing
+            await self.callbacks.wait_for_ids(told, TOLD_TIMEOUT_S)
+        return balance(
+            traffic.sent, read_journal(self.folder / "journal"), self.callbacks.confirmed(), records, self.faults
+        )
+
+
+@contextlib.asynccontextmanager
+async def scene(folder: Path, *options: str, environ: dict[str, str] | None = None) -> AsyncIterator[Scene]:
+    """A scene that is ready."""
+    async with (
+        receiver() as callbacks,
+        serving(folder, "--stack", str(stack_file(folder)), *options, environ={**ENVIRON, **(environ or {})}) as server,
+    ):
+        yield Scene(server, callbacks, folder)
