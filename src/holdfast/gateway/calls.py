@@ -147,7 +147,9 @@ class Calls:
         # First the record: a call that is in neither place, should NATS go between the two steps, would be lost.
         await self._records.put(record, b"", replaces)
         telemetry.ENDS[record.function, record.status].inc()
-        await queued.remove(self._connection, record.queue, call_id)
+        if not await queued.remove(self._connection, record.queue, call_id):
+            # A worker took it between our look and our word: it is stopped there.
+            await stop_running(self._connection, call_id)
         return True
 
     async def _finish_cancel(self, found: Stored | Waiting) -> None:
