@@ -91,6 +91,12 @@ ENDED = Counter(
     "Calls ended, by status: succeeded, failed, cancelled or expired.",
     ["function_name", "status"],
 )
+QUEUE_WAIT = Histogram(
+    "holdfast_queue_wait_seconds",
+    "Time from a call's acceptance to a worker's beginning with it; without delayed calls and further runs.",
+    ["queue_name"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200),
+)
 RETRIES = Counter(
     "holdfast_retries",
     "Runs that are followed by another, by reason: the function's status, or why it gave none.",
@@ -226,6 +232,7 @@ class WorkerMetrics(dict[FunctionRef, WorkerCounters]):
     def __init__(self, queue: str) -> None:
         super().__init__()
         self._queue = queue
+        self.waited = Observations(QUEUE_WAIT.labels(queue)).observe
 
     def __missing__(self, ref: FunctionRef) -> WorkerCounters:
         counters = self[ref] = WorkerCounters(self._queue, str(ref))

@@ -55,6 +55,8 @@ async def test_accepted_calls_are_in_a_queue_or_have_ended_and_a_metric_shows_ea
         assert found.total("holdfast_dead_letters_total", reason="422", **FUNCTION) == 1
         assert found.total("holdfast_dead_letters_kept") == 3
         assert found.total("holdfast_callbacks_total", outcome="delivered") == CALLS
+        # Of each first run, and not of those that had waited for their time.
+        assert found.total("holdfast_queue_wait_seconds_count", queue_name="faas-request") == CALLS + 4
 
         replay = await server.call("/system/dead-letters/replay", b'{"all": true}')
         assert replay.status_code == 200, replay.text

@@ -32,6 +32,8 @@ from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
 from holdfast.worker.running import Running, RunningCalls
 
+_SCHEDULED = b"Nats-Scheduler:"
+# A message that waited for its time says by which one it was scheduled.
 EXPIRED = "not started within the time that its caller gave it"
 
 log = structlog.get_logger()
@@ -122,6 +124,9 @@ class Slots:
         running = self._running.begin(invocation)
         counters = self._metrics[invocation.function]
         counters.began()
+        if delivery.delivered == 1 and not invocation.attempts and _SCHEDULED not in delivery.headers:
+            # 0.7 µs. The clocks may be those of two machines.
+            self._metrics.waited(max(0, time.time_ns() - invocation.accepted_at_ns) / 1e9)
         status = 0
         try:
             # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
