@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lock bench clean
+.PHONY: help demo serve test check format lock bench fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,14 @@ format: $(VENV)/.ready ## Format the code and mend what the linter can
 bench: $(VENV)/.ready ## Measure beside the naive peer; writes bench/results/
 	@$(BIN)/python -m bench $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## Fuzz what reads hostile bytes, guided by coverage (options: make fuzz ARGS="--seconds 600 requests")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 lock: $(VENV)/.uv ## Choose the newest versions again and write requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --group fuzz --output-file requirements-fuzz.lock
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -51,4 +56,8 @@ $(VENV)/.uv:
 $(VENV)/.ready: $(VENV)/.uv requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync --quiet --require-hashes --allow-empty-requirements --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable .
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.ready requirements-fuzz.lock
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements-fuzz.lock
 	@touch $@

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import NamedTuple, NewType
+from typing import Any, NamedTuple, NewType, Self
 
 from holdfast.function import FunctionRef
 
@@ -29,6 +29,11 @@ def is_call_id(value: bytes) -> bool:
     return _CALL_ID.fullmatch(value) is not None
 
 
+def is_instant(value: Any) -> bool:
+    """Whether a stored value can be an instant in Unix nanoseconds; the year 5138 is far enough."""
+    return isinstance(value, int) and 0 <= value < 10**20
+
+
 class Attempt(NamedTuple):
     """One run of a call's function that has ended."""
 
@@ -39,6 +44,20 @@ class Attempt(NamedTuple):
     """The function's HTTP status, or the one that stands for its missing answer."""
     error: str | None = None
     """Why there was no answer; None when there was one."""
+
+    @classmethod
+    def read(cls, values: Any) -> Self:
+        """An attempt as JSON keeps it, a list of its four fields. Raises ValueError or TypeError for anything else."""
+        started_at_ns, duration_s, status, error = values
+        if (
+            not is_instant(started_at_ns)
+            or not isinstance(duration_s, int | float)
+            or not 0 <= duration_s < float("inf")
+            or not isinstance(status, int)
+            or not (error is None or isinstance(error, str))
+        ):
+            raise ValueError(f"not an attempt: {str(values)[:200]}")
+        return cls(started_at_ns, duration_s, status, error)
 
 
 class Invocation(NamedTuple):

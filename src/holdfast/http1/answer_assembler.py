@@ -119,6 +119,10 @@ class AnswerAssembler:
                 self._fault("switched to another protocol, which nobody asked for")
             elif status < 100:
                 self._fault(f"answered with status {status}")
+            elif any(name.lower() in _FRAMING and value != b"0" for name, value in headers):
+                # llhttp reads the body that RFC 9110, section 15.2, does not know here: bytes for the client that come
+                # before the head of its answer, as if they were one.
+                self._fault(f"framed a body for an interim answer ({status})")
             return
         keep = self._parser.should_keep_alive()
         fault = _fault_of_head(headers)
@@ -149,6 +153,8 @@ class AnswerAssembler:
         self._body_seen = True
         if self.complete:
             self.reusable = False  # a body after the answer to HEAD
+        elif not self._head_taken:
+            self._fault("sends a body before the head of its answer")
         elif not self._faulty:
             self.take_data(data)
 
@@ -161,6 +167,9 @@ class AnswerAssembler:
         elif not self.complete and not self._faulty:
             self.complete = True
             self.reusable = self._parser.should_keep_alive()
+
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def _fault_of_head(headers: RawHeaders) -> str | None:

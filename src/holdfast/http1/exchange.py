@@ -277,6 +277,8 @@ class Exchange:
         """Send a piece of a started answer. False: the client reads slowly, wait for `resume` of `on_flow`."""
         if self.over:
             return False
+        if self.body_kind is None:
+            raise RuntimeError("an answer begins with its head")
         if not data or self.body_kind is BodyFraming.NONE:
             return True
         if self.body_kind is BodyFraming.CHUNKED:

@@ -162,6 +162,9 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
     accepted_at = fields.get(b"Holdfast-Accepted-At", b"")
     if _DIGITS.fullmatch(accepted_at) is None:
         raise Undecodable(subject, f"Holdfast-Accepted-At is {accepted_at[:80]!r}")
+    function = fields.get(b"Holdfast-Function", b"")
+    if not function:
+        raise Undecodable(subject, f"Holdfast-Function is {function[:80]!r}")
     if b"\r\n\r\n" not in payload:
         raise Undecodable(subject, "its payload is not an HTTP message")
     timeout = fields.get(b"Holdfast-Timeout")
@@ -170,18 +173,25 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
         return Invocation(
             CallId(call_id.decode("ascii")),
             fields[b"Holdfast-Message-Id"].decode("ascii"),
-            _function(fields[b"Holdfast-Function"]),
+            _function(function),
             int(accepted_at),
             _text(fields, b"Holdfast-Callback-Url"),
             payload,
-            attempts=tuple(Attempt(*attempt) for attempt in json.loads(fields.get(b"Holdfast-Attempts", b"[]"))),
+            attempts=tuple(Attempt.read(attempt) for attempt in json.loads(fields.get(b"Holdfast-Attempts", b"[]"))),
             failure_callback_url=_text(fields, b"Holdfast-Failure-Callback-Url"),
-            timeout_s=None if timeout is None else float(timeout),
+            timeout_s=None if timeout is None else _seconds(timeout),
             expires_at_ns=None if expires_at is None else int(expires_at),
             depth=int(fields.get(b"Holdfast-Depth", b"0")),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error
+
+
+def _seconds(value: bytes) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{seconds} is not a duration")
+    return seconds
 
 
 def _text(fields: dict[bytes, bytes], name: bytes) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from holdfast.errors import QueueError
 from holdfast.function import FunctionRef
 from holdfast.headers import RawHeaders
-from holdfast.invocation import Attempt, CallId, Invocation
+from holdfast.invocation import Attempt, CallId, Invocation, is_call_id, is_instant
 
 SUBJECT_PREFIX = "holdfast.call."
 
@@ -182,6 +182,7 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
         document: dict[str, Any] = json.loads(line)
         known = document.get
         result = known("result")
+        _check(document)
         record = CallRecord(
             CallId(document["call_id"]),
             document["message_id"],
@@ -189,20 +190,42 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
             document["queue"],
             CallStatus(document["status"]),
             document["accepted_at_ns"],
-            tuple(Attempt(*attempt) for attempt in known("attempts", ())),
+            tuple(Attempt.read(attempt) for attempt in known("attempts", ())),
             known("running_since_ns"),
             known("next_attempt_at_ns"),
             known("finished_at_ns"),
-            None if result is None else Result(result[0], _headers(result[1]), result[2]),
+            None if result is None else _read_result(*result),
             known("reason"),
             known("callback_url"),
             CallbackStatus(known("callback", CallbackStatus.NONE)),
             known("callback_attempts", 0),
             known("callback_error"),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRecord(f"a stored record cannot be read: {error}") from error
     return record, body
+
+
+_INSTANTS = ("accepted_at_ns", "running_since_ns", "next_attempt_at_ns", "finished_at_ns")
+_TEXTS = ("reason", "callback_url", "callback_error")
+
+
+def _check(document: dict[str, Any]) -> None:
+    """Raise ValueError when a field is not of its kind: whoever shows a record relies on it."""
+    odd = [name for name in _INSTANTS if name in document and not is_instant(document[name])]
+    odd += [name for name in _TEXTS if name in document and not isinstance(document[name], str)]
+    names = document["function"]
+    if odd or not isinstance(document.get("callback_attempts", 0), int):
+        raise ValueError(f"fields of another kind: {odd}")
+    texts = (document["message_id"], document["queue"], *names)
+    if not is_call_id(document["call_id"].encode()) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("not the name of a call or a function")
+
+
+def _read_result(status: Any, headers: list[list[str]], size: Any) -> Result:
+    if not isinstance(size, int) or not isinstance(status, int) or not 100 <= status <= 999:
+        raise ValueError("not a result")
+    return Result(status, _headers(headers), size)
 
 
 def _headers(pairs: list[list[str]]) -> RawHeaders:

@@ -418,6 +418,16 @@ async def test_a_collected_body_can_be_collected_again() -> None:
         assert bodies == [b"hello", b"hello"]
 
 
+async def test_an_answer_begins_with_its_head() -> None:
+    def begin(exchange: Exchange) -> None:
+        with pytest.raises(RuntimeError, match="head"):
+            exchange.write(b"HTTP/1.1 200 OK")
+        exchange.respond(204)
+
+    async with serve(Script(begin)) as server, client(server.port) as c:
+        assert (await c.ask(GET)).status == 204
+
+
 async def test_a_request_is_answered_once() -> None:
     app = silent()
     async with serve(app) as server, client(server.port) as c:

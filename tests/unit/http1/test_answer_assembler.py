@@ -62,6 +62,8 @@ def test_any_bytes_give_an_answer_or_a_fault_however_they_are_cut(data: bytes, c
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
         OK + b"Content-Length: +2\r\n\r\nhi",
+        b"HTTP/1.1 102 P\r\nContent-Length: 2\r\n\r\nhi" + OK + b"Content-Length: 0\r\n\r\n",
+        b"HTTP/1.1 199 P\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         OK + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\nhi",
         OK + b"Transfer-Encoding: gzip\r\n\r\nhi",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
@@ -92,6 +94,11 @@ def test_what_comes_without_an_end_is_not_kept(piece: bytes) -> None:
         got.feed(piece)
     assert got.fault is not None
     assert "1000 bytes" in got.fault
+
+
+def test_an_interim_answer_may_say_that_it_has_no_body() -> None:
+    got = answer(b"HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi")
+    assert (got.fault, got.status, got.body) == (None, 200, b"hi")
 
 
 def test_endless_trailers_are_not_kept() -> None:

@@ -91,6 +91,11 @@ def test_each_retry_is_a_message_of_its_own() -> None:
         (b"Holdfast-Accepted-At: 1", b"Holdfast-Accepted-At: -1"),
         (b"Holdfast-Depth: 1", b"Holdfast-Depth: many"),
         (b"Holdfast-Attempts: [[", b"Holdfast-Attempts: [[[["),
+        (b"Holdfast-Attempts: [[1,", b'Holdfast-Attempts: [["1",'),
+        (b"Holdfast-Attempts: [[1,1.0", b"Holdfast-Attempts: [[1,NaN"),
+        (b"Holdfast-Attempts: [[", b"Holdfast-Attempts: " + b"[" * 100_000),
+        (b"Holdfast-Timeout: 1.0", b"Holdfast-Timeout: nan"),
+        (b"Holdfast-Function: figlet.dev", b"Holdfast-Function: "),
     ],
 )
 def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> None:
@@ -116,6 +121,34 @@ def test_a_record_is_read_as_it_was_written(call: Invocation, status: CallStatus
         callback_attempts=2,
     )
     assert decode(encode(record, body)) == (record, body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"accepted_at_ns":', b'"accepted_at_ns":-'),
+        (b'"queue":"faas-request"', b'"queue":null'),
+        (b'"callback_attempts":2', b'"callback_attempts":"2"'),
+        (b'"result":[200,[', b'"result":[200,[[1,2],'),
+        (b'"result":[200', b'"result":["200"'),
+        (b'"attempts":[', b'"attempts":[[1,1e999,200,null],'),
+        (b'"reason":"why"', b'"reason":1'),
+        (b'"reason":"why"', b'"reason":' + b"[" * 100_000),
+    ],
+)
+def test_a_record_with_a_field_of_another_kind_is_said_to_be_none(change: tuple[bytes, bytes]) -> None:
+    record = CallRecord.of(CALL, "faas-request", CallStatus.FAILED)._replace(
+        result=Result(200, [(b"X", b"1")], 0),
+        attempts=(Attempt(1, 1.0, 500),),
+        reason="why",
+        callback_url="http://h/",
+        callback=CallbackStatus.DELIVERED,
+        callback_attempts=2,
+    )
+    payload = encode(record, b"")
+    assert change[0] in payload
+    with pytest.raises(UnreadableRecord):
+        decode(payload.replace(*change))
 
 
 @given(st.binary(max_size=60))
