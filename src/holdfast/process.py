@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn, cast
@@ -182,12 +182,14 @@ async def supervise(
     pass_fds: Sequence[int] = (),
     on_start: Callable[[int], None] | None = None,
     on_exit: Callable[[int], None] | None = None,
+    after_exit: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
 ) -> NoReturn:
     """Keep one command running until cancelled, which ends it in order.
 
     It is started again whenever it ends: at once the first time, then after growing pauses. `on_start(pid)` is called
     after each start, `on_exit(code)` after each end that was not asked for; either may raise to end the supervision.
+    `after_exit()` follows and is waited for, so that the next process finds nothing of the one before.
     Raises StartError when the first start fails; when a later one does, that counts as an exit with code 127.
     """
     failures = 0
@@ -208,6 +210,8 @@ async def supervise(
             code = 127
         if on_exit is not None:
             on_exit(code)
+        if after_exit is not None:
+            await after_exit()
         if time.monotonic() - started >= RESTART_RESET_AFTER_S:
             failures = 0
         await asyncio.sleep(restart_pause_s(failures))

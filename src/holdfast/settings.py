@@ -453,6 +453,13 @@ class ProviderSettings(Settings):
         "install_timeout", "10m", "How long installing the requirements of one bundle may take."
     )
 
+    function_cgroup: str = _text(
+        "function_cgroup",
+        "auto",
+        "Folder of a cgroup v2 that belongs to Holdfast, for the kernel to enforce functions' limits. auto: the one "
+        "that systemd has delegated, if there is one; none: not used.",
+    )
+
     @property
     def data_folder(self) -> Path:
         """The runtime's folder, absolute."""

@@ -72,7 +72,13 @@ async def provider(
             httpx.AsyncClient(base_url=running.url, timeout=TIMEOUT_S * 2, trust_env=False) as client,
             start(
                 [sys.executable, "-m", "holdfast", "provider"],
-                environ={**os.environ, LISTEN_FD: str(listening.fileno()), "stack": path, **environ},
+                environ={
+                    **os.environ,
+                    LISTEN_FD: str(listening.fileno()),
+                    "stack": path,
+                    "provider_data": str(folder / ".provider"),
+                    **environ,
+                },
                 cwd=cwd,
                 on_line=running.on_line,
                 pass_fds=[listening.fileno()],

@@ -104,12 +104,14 @@ def describe(*, name: str, gateway: str, namespace: str, output: str) -> None:
 def _description(function: FunctionStatus, gateway: str) -> dict[str, str | list[str] | dict[str, str]]:
     raw = function.raw
     route = f"{function.name}.{function.namespace}"
-    usage = raw.get("usage") or {}
+    usage, error = raw.get("usage") or {}, raw.get("lastError") or {}
     values: dict[str, str | list[str] | dict[str, str]] = {
         "Name": function.name,
         "Namespace": function.namespace,
-        "Status": "ready" if function.available_replicas else "no replica is ready",
+        "Status": _status(function),
         "Replicas": f"{function.available_replicas} of {function.replicas} ready",
+        "Warnings": [str(warning) for warning in raw.get("warnings") or []],
+        "Last error": _error(error) if error else [],
         "Invocations": str(function.invocations),
         "Image": function.image or "none",
         "Process": function.process or "none",
@@ -129,6 +131,21 @@ def _description(function: FunctionStatus, gateway: str) -> dict[str, str | list
         values["Memory"] = f"{int(usage.get('totalMemoryBytes') or 0) / 2**20:.1f} MiB"
         values["CPU"] = f"{float(usage.get('cpu') or 0):g} millicores"
     return values
+
+
+def _status(function: FunctionStatus) -> str:
+    if not function.available_replicas:
+        return "no replica is ready" if function.replicas else "scaled to zero, the next call starts it"
+    updated = function.raw.get("updatedReplicas")
+    if updated is not None and int(updated) < function.replicas and function.raw.get("lastError"):
+        return "ready, in part or wholly by the version before: the newest does not start"
+    return "ready"
+
+
+def _error(error: dict[str, Any]) -> list[str]:
+    """When, where and what; the function's own words are the lines after the first."""
+    first, *words = str(error.get("message", "")).split("\n")
+    return [f"{error.get('time', '')} {error.get('instance', '')}: {first}".strip(), *words]
 
 
 def names_for_completion(gateway: str) -> list[str]:

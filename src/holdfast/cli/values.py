@@ -11,13 +11,13 @@ import click
 from holdfast.duration import parse_duration
 from holdfast.function import DEPLOYABLE, ROUTE_NAME
 from holdfast.invocation import is_call_id
+from holdfast.quantity import is_quantity
 from holdfast.queue_name import problem_with
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 MOST_SLOTS = 10_000
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?")
 _NOT_IN_A_HEADER = re.compile("[\r\n\0]")
 
 
@@ -126,7 +126,7 @@ def deployable_name(text: str) -> str:
 
 def quantity(text: str) -> str:
     """A Kubernetes quantity, as written."""
-    if text and _QUANTITY.fullmatch(text) is None:
+    if text and not is_quantity(text):
         raise click.BadParameter(f"{text!r} is no quantity such as 128Mi or 500m")
     return text
 

@@ -170,7 +170,8 @@ def deploy(client: Gateway, deployment: Deployment, image: str, *, wait_s: float
     updated = administration.deploy(described)
     if wait_s > 0:
         say(f"{ref.name}: {'updated' if updated else 'deployed'}, waiting until it is ready")
-        administration.wait_updated(ref.name, ref.namespace, wait_s)
+        for warning in administration.wait_updated(ref.name, ref.namespace, wait_s):
+            warn(f"{ref.name}: {warning}")
     url = f"{client.url}/function/{ref}"
     return Deployed(ref.name, ref.namespace, described["image"], updated, url)
 

@@ -72,8 +72,8 @@ class Administration:
         with self._known(name, namespace):
             self._gateway.manage("POST", path, f"scale {name}", document, _in(namespace))
 
-    def wait_updated(self, name: str, namespace: str, timeout_s: float) -> None:
-        """Wait until what was deployed last serves with all its replicas.
+    def wait_updated(self, name: str, namespace: str, timeout_s: float) -> tuple[str, ...]:
+        """Wait until what was deployed last serves with all its replicas; gives what of it is not done as it says.
 
         Raises NotReady with what the function wrote when its replicas end as they start, or the time is over. A gateway
         that does not tell, which is any but Holdfast's, is not waited for.
@@ -85,7 +85,7 @@ class Administration:
             found = self._described(name, namespace, {"wait": f"{ask_s:.1f}s", "for": "update"}, ask_s)
             updated, restarts = found.get("updatedReplicas"), int(found.get("restarts") or 0)
             if updated is None or int(updated) >= int(found.get("replicas") or 0):
-                return
+                return tuple(str(warning) for warning in found.get("warnings") or ())
             if restarts > 1:
                 reason = f"does not start: its replicas ended {restarts} times"
             elif left <= 0:

@@ -92,7 +92,7 @@ class Admin:
                 log.error("kept function cannot be deployed", function=name, error=str(error))  # noqa: TRY400
 
     async def deploy(self, request: Request) -> Response:
-        """`POST` deploys, or updates what is there; `PUT` only updates. 202."""
+        """`POST` deploys, or updates what is there; `PUT` only updates. 202, with a line for each warning."""
         document = await _body(request)
         deployment = self._read(document)
         known = self._functions.get(deployment.ref)
@@ -107,6 +107,8 @@ class Admin:
         }
         self._state.save()
         log.info("deployed", function=str(deployment.ref), update=known is not None)
+        if function.warnings:
+            return PlainTextResponse("".join(f"warning: {warning}\n" for warning in function.warnings), 202)
         return Response(status_code=202)
 
     async def remove(self, request: Request) -> Response:

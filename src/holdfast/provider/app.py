@@ -33,9 +33,11 @@ from holdfast.provider import LISTEN_FD
 from holdfast.provider.admin import MOST_BODY_BYTES, Admin, NotThereError
 from holdfast.provider.backlog import Backlog
 from holdfast.provider.bundles import Bundles
+from holdfast.provider.confinement import Confinements, confinements
 from holdfast.provider.deployments import status
 from holdfast.provider.logs import LogLine, Selection
 from holdfast.provider.replicas import Function, Functions, functions
+from holdfast.provider.runtime import open_runtime
 from holdfast.provider.secrets import Secrets
 from holdfast.provider.state import State
 from holdfast.provider.usage import usage
@@ -128,6 +130,8 @@ def _shown(function: Function) -> dict[str, Any]:
         endpoints=function.endpoints,
         updated=function.updated,
         restarts=function.restarts,
+        last_error=function.last_error,
+        warnings=function.warnings,
     )
 
 
@@ -182,8 +186,15 @@ def run(settings: ProviderSettings, logs: LogSettings) -> int:
 async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     """Deploy the stack and serve the API until `stop` is set; then the API goes first and the functions after it.
 
-    Raises StartError or DeploymentError, before anything runs, when the port or the stack cannot be used.
+    Raises StartError, SettingError or DeploymentError, before anything runs, when the port, the folders or the stack
+    cannot be used.
     """
+    with open_runtime(settings.data_folder) as mark:
+        async with confinements(settings.function_cgroup, mark) as held:
+            await _serve_functions(settings, held, stop)
+
+
+async def _serve_functions(settings: ProviderSettings, held: Confinements, stop: asyncio.Event) -> None:
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.port, purpose="provider", option="provider_port"
     )
@@ -197,12 +208,15 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     # Where commands run that come without a folder: what they write there is in nobody's way.
     work = data / "work"
     work.mkdir(mode=0o700, exist_ok=True)
-    async with _backlog(settings, credentials) as backlog, functions(settings, os.environ, secrets, backlog) as running:
+    async with (
+        _backlog(settings, credentials) as backlog,
+        functions(settings, os.environ, secrets, held, backlog) as running,
+    ):
         bundles = Bundles(
             data / "bundles",
             max_bytes=settings.max_bundle_bytes,
             install_timeout_s=settings.install_timeout_s,
-            environ=os.environ,
+            environ={**os.environ, **held.environ},
         )
         admin = Admin(
             running,

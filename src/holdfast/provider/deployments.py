@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast.duration import format_duration
 from holdfast.errors import DeploymentError, SettingError
+from holdfast.provider.endings import LastError
 from holdfast.provider.secrets import SECRETS_VARIABLE
 from holdfast.settings import LogSettings, WatchdogSettings
 from holdfast.stack import Deployment, Resources
@@ -147,12 +148,21 @@ def _handler_folder(deployment: Deployment) -> Path:
 
 
 def status(
-    deployment: Deployment, *, created_at: datetime, replicas: int, endpoints: list[str], updated: int, restarts: int
+    deployment: Deployment,
+    *,
+    created_at: datetime,
+    replicas: int,
+    endpoints: list[str],
+    updated: int,
+    restarts: int,
+    last_error: LastError | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """OpenFaaS's FunctionStatus with members of ours.
 
     These are `endpoints`, the URLs of the ready replicas; `updatedReplicas`, how many of them are of the deployment as
-    it is now, not of the one before; `restarts`, how often those have ended by themselves.
+    it is now, not of the one before; `restarts`, how often those have ended by themselves; `lastError`, how that was or
+    why one is not ready, with what it wrote; `warnings`, what of the deployment is not done as it says.
     """
     shown: dict[str, Any] = {
         "name": deployment.ref.name,
@@ -174,6 +184,10 @@ def status(
         "updatedReplicas": updated,
         "restarts": restarts,
     }
+    if last_error is not None:
+        shown["lastError"] = last_error.document()
+    if warnings:
+        shown["warnings"] = list(warnings)
     for name, resources in (("limits", deployment.limits), ("requests", deployment.requests)):
         if resources is not None:
             shown[name] = _given(resources)

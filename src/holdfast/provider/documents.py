@@ -18,13 +18,12 @@ from holdfast.function import DEPLOYABLE, FunctionRef
 from holdfast.provider.bundles import Bundle
 from holdfast.provider.deployments import process_of
 from holdfast.provider.scaling import MOST_REPLICAS
+from holdfast.quantity import is_quantity
 from holdfast.queue_name import ANNOTATION as QUEUE
 from holdfast.queue_name import problem_with
 from holdfast.stack import Deployment, Resources
 
 MOST_SECRET_BYTES = 1024 * 1024
-# A Kubernetes quantity: the form that OpenFaaS's limits have.
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # RFC 1123 subdomain, which Kubernetes wants of a secret's name.
 _SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -240,6 +239,6 @@ def _resources(fields: Mapping[str, Any], key: str, function: str) -> Resources 
         raise DeploymentError(function, f"{key} has to be an object with memory and cpu, not {value!r:.100}")
     memory, cpu = _text(value, "memory", function), _text(value, "cpu", function)
     for name, quantity in (("memory", memory), ("cpu", cpu)):
-        if quantity and _QUANTITY.fullmatch(quantity) is None:
+        if quantity and not is_quantity(quantity):
             raise DeploymentError(function, f"{key}.{name} is {quantity!r}: expected a quantity such as 128Mi or 500m")
     return Resources(memory, cpu)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -24,7 +25,9 @@ from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
 from holdfast.provider.autoscaler import Autoscaler, Scaled, Windows
 from holdfast.provider.backlog import Backlog
+from holdfast.provider.confinement import Confinement, Confinements
 from holdfast.provider.deployments import Launch, launch
+from holdfast.provider.endings import LastError, LastWords, how_it_ended, latest, still_starting, with_words
 from holdfast.provider.logs import FunctionLogs
 from holdfast.provider.reports import Reported, Reports
 from holdfast.provider.scaling import Rules, rules_of
@@ -51,10 +54,11 @@ class Replica:
         self,
         instance: str,
         launched: Launch,
+        confinement: Confinement,
         logs: FunctionLogs,
+        *,
         on_change: Callable[[], None],
         on_load: Callable[[Reported], None],
-        *,
         grace_s: float,
     ) -> None:
         self.instance = instance
@@ -65,12 +69,15 @@ class Replica:
         self.restarts = 0
         """How often its process ended without being asked to."""
         self._launch = launched
+        self._confinement = confinement
         self._logs = logs
         self._on_change = on_change
         self._on_load = on_load
         self._grace_s = grace_s
         self._reports = Reports()
-        self._last_line = ""
+        self._started_at = 0.0
+        self._words = LastWords()
+        self._ended: LastError | None = None
         self._log = log.bind(instance=instance)
         self._socket = sockets.listen("127.0.0.1", 0, purpose="function", option="nothing: no port is free")
         self.endpoint = sockets.url_of(self._socket)
@@ -93,13 +100,14 @@ class Replica:
         }
         try:
             await supervise(
-                self._launch.argv,
-                environ={**self._launch.environ, **descriptors},
+                self._confinement.argv(self._launch.argv),
+                environ={**self._launch.environ, **self._confinement.environ, **descriptors},
                 cwd=self._launch.cwd,
                 on_line=self._on_line,
                 pass_fds=(self._socket.fileno(), write_end),
                 on_start=self._on_start,
                 on_exit=self._on_exit,
+                after_exit=self._confinement.clear,
                 grace_s=self._grace_s + GRACE_MARGIN_S,
             )
         finally:
@@ -111,10 +119,22 @@ class Replica:
             self._reports.started()
             self.ready = False
             self._on_change()
+            await self._confinement.end()
+
+    @property
+    def last_error(self) -> LastError | None:
+        """How its process ended last, or that it does not become ready."""
+        waiting = "" if self.ready or self.pid is None else still_starting(time.monotonic() - self._started_at)
+        if self._ended is None and waiting:
+            return LastError(datetime.now(UTC), self.instance, with_words(waiting, self._words.text()))
+        return self._ended
 
     def _on_start(self, pid: int) -> None:
         self.pid = pid
         self._reports.started()
+        self._started_at = time.monotonic()
+        self._words.clear()
+        self._confinement.started(pid)
         self._log.info("replica started", pid=pid)
         self._update()
 
@@ -128,8 +148,12 @@ class Replica:
         self._update()
 
     def _on_exit(self, code: int) -> None:
-        self._log.error("replica ended, starting it again", pid=self.pid, code=code, last_line=self._last_line)
-        self._logs.append(self.instance, f"[error] the watchdog ended with code {code}, it is started again")
+        how = how_it_ended(code, self._confinement.ended(), was_ready=self.ready)
+        self._log.error(
+            "replica ended, starting it again", pid=self.pid, code=code, reason=how, last_line=self._words.last[:200]
+        )
+        self._ended = LastError(datetime.now(UTC), self.instance, with_words(how, self._words.text()))
+        self._logs.append(self.instance, f"[error] {how}; it is started again")
         self.pid = None
         self._reports.started()
         self.restarts += 1
@@ -137,8 +161,7 @@ class Replica:
         self._on_change()
 
     def _on_line(self, _stream: Stream, line: str) -> None:
-        # Shown in the provider's own log, where a function must not paint over other lines.
-        self._last_line = "".join(c if c.isprintable() else "?" for c in line[:200])
+        self._words.add(line)
         self._logs.append(self.instance, line)
 
     def _update(self) -> None:
@@ -165,6 +188,8 @@ class Function:
         """Of the deployment before; they serve until all new ones are ready."""
         self.autoscaler: Autoscaler | None = None
         """Set by Functions as long as it is deployed."""
+        self.warnings: tuple[str, ...] = ()
+        """What of the deployment is not done as it says."""
         self._changed = asyncio.Event()
 
     @property
@@ -188,6 +213,11 @@ class Function:
         """Calls that run, as the replicas reported last."""
         return sum(replica.running for replica in (*self.replicas, *self.outgoing))
 
+    @property
+    def last_error(self) -> LastError | None:
+        """What went wrong last with a replica of the present deployment."""
+        return latest(replica.last_error for replica in self.replicas)
+
     def loaded(self, reported: Reported) -> None:
         """A replica reports calls."""
         if self.autoscaler is not None:
@@ -197,6 +227,13 @@ class Function:
         """A replica has become ready or stopped being so, has ended, or runs no call any more."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Say what of the present deployment is not done as it says."""
+        self.warnings = warnings
+        for warning in warnings:
+            log.warning("deployment not wholly enforced", function=str(self.deployment.ref), warning=warning)
+            self.logs.append(self.deployment.ref.name, f"[warning] {warning}")
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a replica is ready, at most `timeout_s`; whether one is."""
@@ -243,9 +280,12 @@ class Functions:
         settings: ProviderSettings,
         environ: Mapping[str, str],
         secrets_: Secrets,
+        *,
+        held: Confinements,
         backlog: Backlog | None,
         tasks: asyncio.TaskGroup,
     ) -> None:
+        self._held = held
         self._settings = settings
         self._environ = environ
         self._secrets = secrets_
@@ -275,14 +315,17 @@ class Functions:
         self._secrets.check(ref.namespace, ref.name, deployment.secrets)
         launch(deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
         rules = rules_of(ref.name, deployment.labels, queues_known=self._backlog is not None)
+        warnings = self._held.warnings(deployment)
         function = self._by_ref.get(ref)
         if function is None:
             function = self._by_ref[ref] = Function(deployment, self._settings.log_lines, created_at)
+            function.warn(warnings)
             function.wanted = rules.least if replicas is None else replicas
             self._begin_scaling(function, rules)
             self._fill(function)
             return function
         function.deployment = deployment
+        function.warn(warnings)
         if replicas is not None:
             function.wanted = replicas
         elif function.wanted:  # a function at zero stays there until it is called
@@ -355,7 +398,16 @@ class Functions:
             instance = f"{ref.name}-{secrets.token_hex(3)}"
             given = self._secrets.give(ref.namespace, instance, deployment.secrets)
             launched = launch(deployment, instance, self._environ, grace_period_s=grace_s, secrets=given)
-            replica = Replica(instance, launched, function.logs, function.changed, function.loaded, grace_s=grace_s)
+            held = self._held.of(instance, deployment)
+            replica = Replica(
+                instance,
+                launched,
+                held,
+                function.logs,
+                on_change=function.changed,
+                on_load=function.loaded,
+                grace_s=grace_s,
+            )
             function.replicas.append(replica)
             self._running[replica] = self._tasks.create_task(self._run(ref.namespace, replica), name=instance)
 
@@ -429,11 +481,15 @@ class Functions:
 
 @asynccontextmanager
 async def functions(
-    settings: ProviderSettings, environ: Mapping[str, str], secrets_: Secrets, backlog: Backlog | None
+    settings: ProviderSettings,
+    environ: Mapping[str, str],
+    secrets_: Secrets,
+    held: Confinements,
+    backlog: Backlog | None,
 ) -> AsyncIterator[Functions]:
     """Nothing deployed yet. Leaving ends all replicas, side by side, and waits for their end."""
     async with asyncio.TaskGroup() as tasks:
-        running = Functions(settings, environ, secrets_, backlog, tasks)
+        running = Functions(settings, environ, secrets_, held=held, backlog=backlog, tasks=tasks)
         try:
             yield running
         finally:

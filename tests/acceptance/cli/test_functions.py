@@ -265,3 +265,25 @@ def test_a_setting_that_cannot_be_used_is_exit_code_2(holdfast: Holdfast) -> Non
     ended = holdfast("worker", environ={"ack_wait": "6O"})
     assert ended.code == 2
     assert "ack_wait='6O' cannot be used: expected a duration" in ended.err
+
+
+def test_describe_shows_why_the_newest_version_does_not_start_in_its_own_words(
+    gateway: FakeGateway, holdfast: Holdfast
+) -> None:
+    error = {"time": "2026-01-31T08:00:00Z", "instance": "figlet-2", "message": "it ended:\nTraceback\nKeyError: 'key'"}
+    broken = {**FIGLET, "updatedReplicas": 0, "restarts": 3, "lastError": error, "warnings": ["no cpu limit"]}
+    gateway.answering = lambda _: as_json(broken)
+    lines = holdfast("describe", "figlet", "-g", gateway.url).lines
+    assert "ready, in part or wholly by the version before: the newest does not start" in lines[2]
+    begin = next(number for number, line in enumerate(lines) if line.startswith("Last error:"))
+    assert [line[13:].strip() for line in lines[begin : begin + 3]] == [
+        "2026-01-31T08:00:00Z figlet-2: it ended:",
+        "Traceback",
+        "KeyError: 'key'",
+    ]
+    assert any(line.startswith("Warnings:") and line.endswith("no cpu limit") for line in lines)
+
+
+def test_describe_says_that_a_function_at_zero_is_started_by_a_call(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    gateway.answering = lambda _: as_json({**FIGLET, "replicas": 0, "availableReplicas": 0})
+    assert "scaled to zero, the next call starts it" in holdfast("describe", "figlet", "-g", gateway.url).out.decode()

@@ -172,6 +172,10 @@ async def test_who_waits_for_an_update_hears_of_the_new_version_or_that_it_does_
         shown = (await running.get("/system/function/hello?wait=30s&for=update")).json()
         assert (shown["availableReplicas"], shown["updatedReplicas"]) == (1, 0)
         assert shown["restarts"] >= 2
+        error = shown["lastError"]
+        assert error["message"].startswith("the watchdog ended with code 1 before it was ready:\nstarting\n[error] ")
+        assert error["message"].endswith("RuntimeError: no key")
+        assert error["instance"].startswith("hello-")
         assert "no key" in (await running.get("/system/logs?name=hello")).text
         assert (await request(await running.port("hello"))).text == "one"
         better = bundle({"handler.py": "def handle(event, context):\n    return 'two'\n"})
