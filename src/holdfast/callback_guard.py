@@ -68,6 +68,8 @@ _SPECIAL: dict[int, list[tuple[IPNetwork, str]]] = {
     6: [(ipaddress.IPv6Network(network), kind) for network, kind in _SPECIAL_V6],
 }
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
+# RFC 5214: the upper half of an interface identifier, below any network, whose lower half is an IPv4 address.
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 _FUNCTION = re.compile(r"/(?:async-)?function/[-a-zA-Z_0-9.]+(?:[/?#]|\Z)")
@@ -104,13 +106,16 @@ def kind_of(address: IPAddress) -> str | None:
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, compatible, NAT64 or 6to4."""
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, NAT64, 6to4 or ISATAP."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 0xFFFF):
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    number = int(address)
+    if (number >> 32) & 0xFFFF_FFFF in _ISATAP:
+        return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
+    if address in _NAT64 or (address in _COMPATIBLE and number > 0xFFFF):
+        return ipaddress.IPv4Address(number & 0xFFFF_FFFF)
     return None
 
 

@@ -47,6 +47,14 @@ def guard(allow: str = "", *, deny_private: bool = True, resolves_to: Sequence[s
         ("http://[::ffff:7f00:1]/", "loopback"),
         ("http://[::127.0.0.1]/", "loopback"),
         ("http://[64:ff9b::7f00:1]/", "loopback"),
+        ("http://[::1%25lo]/", "loopback"),
+        ("http://[::1%lo]/", "loopback"),
+        ("http://[::ffff:127.0.0.1%251]/", "loopback"),
+        ("http://[0:0:0:0:0:ffff:7f00:0001]/", "loopback"),
+        ("http://[2606:4700::5efe:7f00:1]/", "loopback"),
+        ("http://[2606:4700::200:5efe:127.0.0.1]/", "loopback"),
+        ("http://0x7f000001./", "loopback"),
+        ("http://00000177.1/", "loopback"),
         ("http://[2002:7f00:1::]/", "loopback"),
         ("http://0/", "unspecified"),
         ("http://0.0.0.0/", "unspecified"),
@@ -74,6 +82,11 @@ def guard(allow: str = "", *, deny_private: bool = True, resolves_to: Sequence[s
         ("http://0251.0376.0251.0376/", "link-local"),
         ("http://[::ffff:a9fe:a9fe]/", "link-local"),
         ("http://[fe80::1]/", "link-local"),
+        ("http://[fe80::1%25eth0]/", "link-local"),
+        ("http://[FE80::A9FE:A9FE%1]/", "link-local"),
+        ("http://169.16689662/", "link-local"),
+        ("http://[2606:4700::5efe:a9fe:a9fe]/", "link-local"),
+        ("http://[::ffff:0:169.254.169.254]/", "reserved"),
         ("http://[fd00:ec2::254]/", "private"),
         ("http://[fd20:ce::254]/", "private"),
         ("http://168.63.129.16/", "metadata"),
@@ -232,6 +245,7 @@ def test_an_ipv4_address_within_an_ipv6_address_is_judged_as_itself(address: obj
     assert kind_of(ip_address(f"::ffff:{address}")) == kind
     assert kind_of(ip_address((0x64FF9B << 96) | number)) == kind
     assert kind_of(ip_address((0x2002 << 112) | (number << 80))) == kind
+    assert kind_of(ip_address((0x2606_4700 << 96) | (0x5EFE << 32) | number)) == kind
     if number > 0xFFFF:
         assert kind_of(ip_address(f"::{address}")) == kind
 

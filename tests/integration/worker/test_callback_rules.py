@@ -72,6 +72,30 @@ async def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_to_be_cal
         assert not callbacks.callbacks
 
 
+async def test_a_receiver_cannot_send_a_callback_elsewhere(nats: NatsServer, function: RawFunction) -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        writer.write(b"HTTP/1.1 307 Elsewhere\r\nLocation: %b/\r\nContent-Length: 0\r\n\r\n" % elsewhere.url.encode())
+        await writer.drain()
+        writer.close()
+
+    asked = asyncio.Event()
+    redirecting = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{redirecting.sockets[0].getsockname()[1]}/"
+    async with (
+        redirecting,
+        receiver() as elsewhere,
+        gateway(nats.url, function.url) as front,
+        worker(nats.url, function.url, callback_attempts="1") as running,
+    ):
+        assert (await accept(front, url)).status_code == 202
+        await running.logged("callback given up")
+        assert "answered 307" in running.log
+        assert asked.is_set()
+        assert not elsewhere.callbacks
+
+
 async def test_all_attempts_of_a_callback_are_one_delivery_signed_anew(
     nats: NatsServer, function: RawFunction, tmp_path: Path
 ) -> None:
@@ -112,7 +136,7 @@ async def test_a_worker_whose_rules_cannot_be_used_does_not_start(setting: str, 
         stderr=asyncio.subprocess.PIPE,
     )
     _, said = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert f"{setting}='{value}' cannot be used".encode() in said
 
 
