@@ -141,6 +141,13 @@ WORKER_INFLIGHT = Gauge(
 WORKER_RECONNECTS = Counter("queue_worker_nats_reconnect", "Connections to NATS made again after a loss.")
 CALLBACKS = Counter("holdfast_callbacks", "Callbacks ended, by outcome: delivered or given_up.", ["outcome"])
 CALLBACK_RETRIES = Counter("holdfast_callback_retries", "Attempts of a callback after its first.")
+LANES = Gauge(
+    "holdfast_queue_lanes",
+    "Functions with a lane of their own, as the worker that has most of them sees it.",
+    ["queue_name"],
+    multiprocess_mode="livemax",
+)
+MOVED = Counter("holdfast_queue_moved", "Calls moved from a queue's line into their function's lane.", ["queue_name"])
 RUN_AGAIN = Counter("holdfast_function_attempts_again", "Attempts made again since the function's connection was lost.")
 
 

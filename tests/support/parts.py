@@ -49,7 +49,8 @@ async def part(name: str, environ: dict[str, str]) -> AsyncIterator[Part]:
         found = re.search(r"url=(\S+)", running.log)
         running.url = found.group(1) if found else ""
         yield running
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # killed by the test
+            process.terminate()
         async with asyncio.timeout(READY_TIMEOUT_S):
             await process.wait()
     finally:

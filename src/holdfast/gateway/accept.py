@@ -25,6 +25,7 @@ from holdfast.gateway import answers
 from holdfast.gateway.call_options import NAMES as OPTION_NAMES
 from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.idempotency import Idempotency
+from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.placement import Placement
 from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
@@ -143,7 +144,9 @@ class Accepting:
         if self._options is not None:
             self._store_as_asked(self._options.apply(invocation), self._options)
             return
-        self._acceptor.publisher.publish(*to_publish(self._queue, invocation), self.confirmed)
+        acceptor = self._acceptor
+        place = acceptor.lanes.place(self._queue, self._ref)
+        acceptor.publisher.publish(*to_publish(self._queue, invocation, place), self.confirmed)
 
     def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
         """Not hot: a call with options of its own."""
@@ -154,7 +157,8 @@ class Accepting:
         elif at is not None:
             acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), self.confirmed)
         else:
-            acceptor.publisher.publish(*to_publish(self._queue, invocation), self.confirmed)
+            place = acceptor.lanes.place(self._queue, self._ref)
+            acceptor.publisher.publish(*to_publish(self._queue, invocation, place), self.confirmed)
 
     async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
         try:
@@ -200,6 +204,7 @@ class Acceptor:
         *,
         placement: Placement,
         publisher: Publisher,
+        lanes: LaneBoard,
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
         idempotency: Idempotency,
@@ -210,6 +215,7 @@ class Acceptor:
     ) -> None:
         self.placement = placement
         self.publisher = publisher
+        self.lanes = lanes
         self.metrics = metrics
         self.idempotency = idempotency
         self.guard = guard

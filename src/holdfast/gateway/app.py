@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import structlog
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from holdfast.gateway.dead_letters import DeadLetterRoutes
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
+from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
@@ -157,8 +158,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             AsgiApplication(MeasuredApp(here), max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
         kept = Records(connection, publisher)
-        presence = Presence(connection)
-        stack.callback(presence.close)
+        presence = stack.enter_context(closing(Presence(connection)))
         queues = QueueStates(connection, presence, upstream, settings.namespace)
         routes = [
             *DeadLetterRoutes(DeadLetters(connection, publisher, kept), placement, settings.namespace).routes,
@@ -168,9 +168,11 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
         calls = Calls(connection, kept, functions, settings.namespace)
+        lanes = stack.enter_context(closing(LaneBoard(connection)))
         acceptor = Acceptor(
             placement=placement,
             publisher=publisher,
+            lanes=lanes,
             functions=functions,
             metrics=metrics,
             idempotency=Idempotency(connection, publisher, kept),

@@ -35,6 +35,8 @@ ANNOUNCED_UNDER = "holdfast.lanes."
 ANNOUNCE_EVERY_S = 1.0
 HEARD_S = 3.0
 # How long an announcement counts: two may be lost.
+AS_IT_IS = 0
+# For a limit: that of a lane which exists already stays.
 
 _DURABLE_PREFIX = "lane~"
 # `~` stands in no name, so the words of a consumer's name are told apart.
@@ -83,15 +85,12 @@ def consumer_of(subject: bytes) -> str:
 def lane_config(queue: str, words: str, ack_wait_s: float, limit: int | None) -> ConsumerConfig:
     """How a lane's consumer is made. `limit`: how many of its calls all workers together may have."""
     return consumer_config(
-        f"{queue}.lane.{words}.*",
-        ack_wait_s,
-        durable=durable_of(words),
-        most_pending=MOST_PENDING if limit is None else limit,
+        f"{queue}.lane.{words}.*", ack_wait_s, durable=durable_of(words), most_pending=limit or MOST_PENDING
     )
 
 
 async def ensure_lane(settings: NatsSettings, queue: str, words: str, *, ack_wait_s: float, limit: int | None) -> None:
-    """Make sure of a lane and its limit; the queue's stream exists. A pause of the queue holds it too.
+    """Make sure of a lane and its limit, None for none; the queue's stream exists. A pause of the queue holds it too.
 
     Raises QueueError.
     """
@@ -104,7 +103,7 @@ async def ensure_lane(settings: NatsSettings, queue: str, words: str, *, ack_wai
             line = None
         if line is not None and line.pause_until is not None:
             wanted = replace(wanted, pause_until=line.pause_until)
-        await ensure_consumer_of(jetstream, stream, wanted)
+        await ensure_consumer_of(jetstream, stream, wanted, keep_pending=limit == AS_IT_IS)
 
 
 async def lanes_of(connection: Connection, queue: str) -> list[str]:

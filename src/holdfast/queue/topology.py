@@ -148,18 +148,20 @@ async def ensure_stream_and_consumer(settings: NatsSettings, stream: StreamConfi
         await ensure_consumer_of(jetstream, str(stream.name), consumer)
 
 
-async def ensure_consumer_of(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
+async def ensure_consumer_of(
+    jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig, *, keep_pending: bool = False
+) -> None:
     """Make a consumer, or give the one there is the wanted `ack_wait` and `max_ack_pending`; a pause stays."""
     try:
         found = (await jetstream.consumer_info(stream, str(wanted.durable_name))).config
     except nats.js.errors.NotFoundError:
         await jetstream.add_consumer(stream, wanted)
         return
-    before = (found.ack_wait, found.max_ack_pending)
-    now = (wanted.ack_wait, wanted.max_ack_pending)
+    most_pending = found.max_ack_pending if keep_pending else wanted.max_ack_pending
+    before, now = (found.ack_wait, found.max_ack_pending), (wanted.ack_wait, most_pending)
     if before != now:
         log.info("consumer changed", stream=stream, consumer=wanted.durable_name, before=before, now=now)
-        changed = replace(found, ack_wait=wanted.ack_wait, max_ack_pending=wanted.max_ack_pending)
+        changed = replace(found, ack_wait=wanted.ack_wait, max_ack_pending=most_pending)
         await jetstream.add_consumer(stream, changed)
 
 

@@ -99,7 +99,11 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         slots = Slots(
             settings,
+            nats,
+            connection=connection,
             consumer=consumer,
+            publisher=publisher,
+            functions=functions,
             policies=policies,
             runner=Runner(
                 pool=pool,

@@ -1,8 +1,10 @@
 """The slots of a worker: each takes one call after the other and leads it through its steps.
 
-    take -> read -> run -> decide -> end -> settle
+    take -> read -> wait for its turn -> run -> decide -> end -> settle
 
-Only `_settle` acknowledges. Steps that see a delivery return what is to become of it.
+Only `_settle` acknowledges. Steps that see a delivery return what is to become of it. A call that cannot have its turn
+soon is moved out of the line, into its function's lane; whose turn it is, and who has a lane, is turns.py's and
+lanes.py's.
 """
 
 from __future__ import annotations
@@ -17,20 +19,29 @@ from datetime import UTC, datetime
 import structlog
 
 from holdfast import telemetry
+from holdfast.directory import Directory
 from holdfast.errors import QueueRefused
+from holdfast.function import FunctionRef
 from holdfast.invocation import Invocation
+from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, Stopped
 from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus
 from holdfast.queue.records import AgedOut, Records
-from holdfast.settings import WorkerSettings
+from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.attempt import Runner
+from holdfast.worker.concurrency import LONGEST_HOLD_S, TOO_MANY, Concurrency
 from holdfast.worker.decision import End, RunAgain, decide
 from holdfast.worker.endings import Endings, insist
+from holdfast.worker.lane import Lane
+from holdfast.worker.lanes import Lanes
 from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
+from holdfast.worker.retry import retry_after_s
 from holdfast.worker.running import Running, RunningCalls
+from holdfast.worker.turns import Turns
 
 _SCHEDULED = b"Nats-Scheduler:"
 # A message that waited for its time says by which one it was scheduled.
@@ -48,13 +59,17 @@ class Settlement(enum.Enum):
 
 
 class Slots:
-    """Runs the calls of one queue in a fixed number of slots."""
+    """Runs the calls of one queue, a fixed number at once."""
 
     def __init__(
         self,
         settings: WorkerSettings,
+        nats: NatsSettings,
         *,
+        connection: Connection,
         consumer: Consumer,
+        publisher: Publisher,
+        functions: Directory,
         policies: Policies,
         runner: Runner,
         endings: Endings,
@@ -72,21 +87,39 @@ class Slots:
         self._policies = policies
         self._metrics = telemetry.WorkerMetrics(settings.queue)
         self._working: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._concurrency = Concurrency(settings.max_inflight)
+        self._turns = Turns(settings.max_inflight, self._concurrency)
+        self._lanes = Lanes(
+            settings,
+            nats,
+            connection=connection,
+            publisher=publisher,
+            line=consumer,
+            functions=functions,
+            turns=self._turns,
+            concurrency=self._concurrency,
+            run=self._take,
+            tasks=tasks,
+        )
 
     def start(self) -> None:
         """Open the slots."""
+        self._lanes.start()
         for number in range(self._settings.max_inflight):
             self._own(self._run_slot(), f"slot {number}")
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, let those under way end within the grace time, hand back the rest."""
         self._consumer.stop()
-        if self._consumer.inflight:
-            log.info("finishing calls", running=self._consumer.inflight, grace_s=grace_s)
-        if self._working:
-            await asyncio.wait(self._working, timeout=grace_s)
+        self._turns.stop()
+        if self._running:
+            log.info("finishing calls", running=len(self._running), grace_s=grace_s)
+        apart = self._loop.create_task(self._lanes.stop(grace_s))
+        await asyncio.wait((*self._working, apart), timeout=grace_s)
         for task in self._working:
             task.cancel()
+        await apart
 
     def _own(self, work: Coroutine[None, None, None], name: str) -> None:
         task = self._tasks.create_task(work, name=name)
@@ -100,27 +133,69 @@ class Slots:
                 delivery = await self._consumer.next()
             except Stopped:
                 return
-            settlement = Settlement.HANDED_BACK
-            # What is cancelled, or fails by a mistake of ours, goes back to the queue.
-            try:
-                settlement = await self._process(delivery)
-            except QueueRefused as error:
-                log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
-            except Exception:
-                # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
-                log.exception("call handed back after an error", subject=delivery.subject)
-            finally:
-                self._settle(delivery, settlement)
-                self._consumer.free()
+            await self._take(delivery, self._consumer, None)
 
-    async def _process(self, delivery: Delivery) -> Settlement:
-        """Lead one call through its steps; gives what is to become of its delivery."""
+    async def _take(self, delivery: Delivery, consumer: Consumer, lane: Lane | None) -> None:
+        """Lead one delivery to its settlement; `lane` is where it stood, None for the line."""
+        settlement = Settlement.HANDED_BACK
+        # What is cancelled, or fails by a mistake of ours, goes back to the queue.
+        try:
+            settlement = await self._process(delivery, lane)
+        except Stopped:
+            pass  # its turn did not come
+        except QueueRefused as error:
+            log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
+        except Exception:
+            # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
+            log.exception("call handed back after an error", subject=delivery.subject)
+        finally:
+            self._settle(delivery, settlement)
+            consumer.free()
+
+    async def _process(self, delivery: Delivery, lane: Lane | None) -> Settlement:
+        """Wait for a call's turn and lead it through its steps; gives what is to become of its delivery."""
         try:
             invocation = from_delivery(delivery.subject, delivery.headers, delivery.payload)
         except Undecodable as error:
             telemetry.UNREADABLE.inc()
             log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
             return Settlement.REJECTED
+        ref = invocation.function
+        # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
+        doubtful = delivery.doubtful or bool(invocation.attempts)
+        if lane is None and self._lanes.apart(ref) and await self._move(invocation, doubtful=doubtful):
+            return Settlement.DONE
+        if not self._turns.try_begin(ref):
+            if lane is None and self._turns.limited(ref) and await self._move(invocation, doubtful=doubtful):
+                return Settlement.DONE
+            await self._wait_for_turn(ref, lane)
+            # Nobody who cancels a call while it waits here is heard; its record is written then.
+            doubtful = True
+        try:
+            return await self._lead(delivery, invocation, doubtful=doubtful)
+        finally:
+            self._turns.end(ref)
+
+    async def _move(self, invocation: Invocation, *, doubtful: bool) -> bool:
+        """Move a call from the line into its function's lane; False when there is none and cannot be one."""
+        if doubtful and (await self._look_up(invocation))[1]:
+            telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
+            return True
+        return await self._lanes.move(invocation)
+
+    async def _wait_for_turn(self, ref: FunctionRef, lane: Lane | None) -> None:
+        if lane is None:
+            await self._turns.begin(ref)
+            return
+        lane.waiting += 1
+        try:
+            await self._turns.begin(ref)
+        finally:
+            lane.waiting -= 1
+            self._lanes.adjust(lane)
+
+    async def _lead(self, delivery: Delivery, invocation: Invocation, *, doubtful: bool) -> Settlement:
+        """Run a call whose turn it is, and end it."""
         running = self._running.begin(invocation)
         counters = self._metrics[invocation.function]
         counters.began()
@@ -129,10 +204,11 @@ class Slots:
             self._metrics.waited(max(0, time.time_ns() - invocation.accepted_at_ns) / 1e9)
         status = 0
         try:
-            # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
-            if (delivery.doubtful or invocation.attempts) and await self._ended_before(running):
-                telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
-                return Settlement.DONE
+            if doubtful:
+                running.sequence, ended = await self._look_up(invocation)
+                if ended:
+                    telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
+                    return Settlement.DONE
             if invocation.expires_at_ns is not None and time.time_ns() > invocation.expires_at_ns:
                 await self._endings.end(running, _expired(), End(CallStatus.EXPIRED, EXPIRED))
                 return Settlement.DONE
@@ -141,6 +217,7 @@ class Slots:
                 await self._endings.cancelled(running)
                 return Settlement.DONE
             status = outcome.status
+            self._learn(running, outcome)
             await self._finish(running, outcome)
             return Settlement.DONE
         finally:
@@ -150,15 +227,26 @@ class Slots:
             else:
                 counters.handed_back()
 
-    async def _ended_before(self, running: Running) -> bool:
-        """Whether this very call has ended already, as its record says; notes which record it has."""
-        stored = await insist(lambda: self._records.read(running.invocation.call_id))
+    async def _look_up(self, invocation: Invocation) -> tuple[int, bool]:
+        """The sequence of the record that a call's id has, 0 for none, and whether this very call ended by it."""
+        stored = await insist(lambda: self._records.read(invocation.call_id))
         if stored is None:
-            return False
-        running.sequence = stored.sequence
-        if isinstance(stored, AgedOut) or stored.record.message_id != running.invocation.message_id:
-            return False
-        return stored.record.status.is_end
+            return 0, False
+        if isinstance(stored, AgedOut) or stored.record.message_id != invocation.message_id:
+            return stored.sequence, False
+        return stored.sequence, stored.record.status.is_end
+
+    def _learn(self, running: Running, outcome: Outcome) -> None:
+        """Note what an answer says of how many calls its function takes. HOT: next to nothing while all is well."""
+        ref = running.invocation.function
+        if outcome.status in TOO_MANY and outcome.failure is None:
+            now = self._loop.time()
+            wait_s = retry_after_s(outcome.headers, datetime.now(UTC))
+            self._concurrency.too_many(ref, self._turns.running(ref), running.since, now, wait_s)
+            if wait_s:
+                self._loop.call_later(min(wait_s, LONGEST_HOLD_S), self._turns.look_again)
+        elif self._concurrency:
+            self._concurrency.well(ref, running.since)
 
     async def _run(self, running: Running, delivery: Delivery) -> Outcome | None:
         """Run the function; None when the call was cancelled meanwhile."""
