@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 import click
 
-from holdfast.cli.command import Command, Group, gateway_option
+from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option
 from holdfast.cli.exits import Exit
-from holdfast.cli.output import fields
+from holdfast.cli.output import fields, table
+from holdfast.cli.progress import say
 from holdfast.cli.values import call_id, duration
 from holdfast.client import find_credentials
 from holdfast.client.calls import Calls, CallStatus
 from holdfast.client.gateway import Answer, Gateway
+from holdfast.function import FunctionRef
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+_STATUSES = ("waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled", "expired")
 _OUTCOMES = {
     "succeeded": Exit.DONE,
     "failed": Exit.ERROR_ANSWER,
@@ -31,7 +35,7 @@ _OUTCOMES = {
 def calls() -> None:
     """Ask after asynchronous calls, and cancel them.
 
-    A call's id is what `invoke --async` prints. Whoever knows it may ask: no password is needed.
+    A call's id is what `invoke --async` prints. Whoever knows it may ask; a password is needed for the list alone.
     """
 
 
@@ -48,6 +52,46 @@ def _output_option(function: Decorated) -> Decorated:
         show_default=True,
         help="Form of the output; JSON as the gateway gives it.",
     )(function)
+
+
+@calls.command(
+    "list",
+    cls=Command,
+    examples=[
+        ("the last calls, newest first", "holdfast calls list"),
+        ("what failed lately of one function", "holdfast calls list --function charge --status failed"),
+        ("all that waits in a queue, for a script", "holdfast calls list --queue slow --status waiting -o json"),
+    ],
+)
+@function_option("Only calls of this function, NAME or NAME.NAMESPACE.")
+@click.option("--queue", default="", metavar="QUEUE", help="Only calls of this queue.", shell_complete=complete_queue)
+@click.option("--status", type=click.Choice(_STATUSES), help="Only calls in this state.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Show no more than so many."
+)
+@gateway_option
+@_output_option
+def list_(*, function: str, queue: str, status: str | None, limit: int, gateway: str, output: str) -> None:
+    """List calls, those that changed last first.
+
+    Calls that have ended are in it as long as their records are kept, a day by default (results_ttl).
+    """
+    filters = {"function": function, "queue": queue, "status": status}
+    selection = {name: value for name, value in filters.items() if value}
+    with _gateway(gateway) as client:
+        # One more than is shown tells whether there are more.
+        found = list(islice(Calls(client).each(selection), limit + 1))
+    if output == "json":
+        click.echo(json.dumps(found[:limit], indent=2))
+    elif found:
+        first, *rest = table(_HEADING, [_row(call) for call in found[:limit]], right=frozenset({4, 5}))
+        click.secho(first, bold=True)
+        for line in rest:
+            click.echo(line)
+    else:
+        say("No calls.")
+    if len(found) > limit:
+        say(f"There are more than {limit}: --limit shows more, --function, --queue and --status choose.")
 
 
 @calls.command(
@@ -198,6 +242,22 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
 def _run(attempt: dict[str, Any]) -> str:
     became = attempt.get("status") or attempt.get("error") or "no answer"
     return f"{attempt.get('started_at')}  {became}  {float(attempt.get('duration_seconds') or 0):.3f} s"
+
+
+_HEADING = ("Call", "Function", "Status", "Accepted", "Runs", "Answer", "Reason")
+
+
+def _row(call: Mapping[str, Any]) -> list[str]:
+    result = call.get("result")
+    return [
+        str(call.get("id")),
+        FunctionRef(str(call.get("function")), str(call.get("namespace"))).short,
+        str(call.get("status")),
+        str(call.get("accepted_at")),
+        str(len(call.get("attempts") or [])),
+        str(result.get("status")) if result else "",
+        str(call.get("reason") or ""),
+    ]
 
 
 def _line(found: CallStatus) -> str:

@@ -174,13 +174,32 @@ def output_option(function: Decorated) -> Decorated:
 def _complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
     from holdfast.cli.functions import names_for_completion  # noqa: PLC0415 - loads the HTTP client
 
-    gateway = ctx.params.get("gateway") or DEFAULT_GATEWAY
-    return [CompletionItem(name) for name in names_for_completion(gateway) if name.startswith(incomplete)]
+    return _complete(ctx, incomplete, names_for_completion)
 
 
 def _complete_secret(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
     from holdfast.cli.secret import names_for_completion  # noqa: PLC0415 - loads the HTTP client
 
-    gateway = ctx.params.get("gateway") or DEFAULT_GATEWAY
-    names = names_for_completion(gateway, ctx.params.get("namespace") or "")
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    namespace = str(ctx.params.get("namespace") or "")
+    return _complete(ctx, incomplete, lambda gateway: names_for_completion(gateway, namespace))
+
+
+def complete_queue(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """The names of the queues."""
+    from holdfast.cli.queue import names_for_completion  # noqa: PLC0415 - loads the HTTP client
+
+    return _complete(ctx, incomplete, names_for_completion)
+
+
+def _complete(ctx: click.Context, incomplete: str, names: Callable[[str], list[str]]) -> list[CompletionItem]:
+    """The names that a gateway knows and that begin so; none when it cannot be asked.
+
+    Completion must never print an error into a prompt.
+    """
+    from holdfast.client.errors import GatewayError  # noqa: PLC0415
+
+    try:
+        found = names(str(ctx.params.get("gateway") or DEFAULT_GATEWAY))
+    except GatewayError:
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from holdfast.cli import work
-from holdfast.cli.command import Command, Group, function_option, gateway_option, output_option
+from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option, output_option
 from holdfast.cli.exits import Exit
 from holdfast.cli.output import fields, plain, table
 from holdfast.cli.progress import say
@@ -39,7 +39,9 @@ def _filters(function: Decorated) -> Decorated:
     for option in reversed(
         (
             function_option("Only those of this function, NAME or NAME.NAMESPACE."),
-            click.option("--queue", default="", metavar="QUEUE", help="Only those of this queue."),
+            click.option(
+                "--queue", default="", metavar="QUEUE", help="Only those of this queue.", shell_complete=complete_queue
+            ),
             click.option(
                 "--kind", type=click.Choice(["call", "callback"]), help="Only failed calls, or failed callbacks."
             ),

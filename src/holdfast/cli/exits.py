@@ -33,7 +33,7 @@ _MEANINGS = {
     Exit.USAGE: "The command line or a setting cannot be used; nothing was done.",
     Exit.UNREACHABLE: "The gateway could not be reached, or stopped answering.",
     Exit.UNAUTHORIZED: "The gateway wants a user and password, or refuses the ones it got.",
-    Exit.UNKNOWN_FUNCTION: "No function or secret has that name, or no call or dead letter that id.",
+    Exit.UNKNOWN_FUNCTION: "No function, secret or queue has that name, or no call or dead letter that id.",
     Exit.ERROR_ANSWER: "The function or the gateway answered with 400 or above; an asynchronous call failed.",
     Exit.CALL_NOT_RUN: "The asynchronous call was cancelled, or expired before it was run.",
     Exit.CALL_NOT_ENDED: "The asynchronous call had not ended when the time to wait was over; it goes on.",

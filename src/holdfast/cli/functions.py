@@ -11,7 +11,6 @@ import click
 from holdfast.cli.command import Command, gateway_option, name_argument, namespace_option
 from holdfast.cli.output import fields, table
 from holdfast.client import find_credentials
-from holdfast.client.errors import GatewayError
 from holdfast.client.gateway import FunctionStatus, Gateway
 
 _ORDERS: dict[str, Callable[[FunctionStatus], tuple[Any, ...]]] = {
@@ -149,9 +148,6 @@ def _error(error: dict[str, Any]) -> list[str]:
 
 
 def names_for_completion(gateway: str) -> list[str]:
-    """The functions' names, or none: completion must never print an error into a prompt."""
-    try:
-        with Gateway(gateway, find_credentials(gateway)) as client:
-            return sorted(function.route for function in client.functions())
-    except GatewayError:
-        return []
+    """The functions' names. Raises GatewayError."""
+    with Gateway(gateway, find_credentials(gateway)) as client:
+        return sorted(function.route for function in client.functions())

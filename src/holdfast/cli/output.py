@@ -17,6 +17,19 @@ def plain(text: str, *, lines: bool = False) -> str:
     return (_CONTROL_IN_LINES if lines else _CONTROL).sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: 3d 4h, 2m 5s, 0.8s."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
     """Lines of aligned columns; the columns numbered in `right` are aligned to the right."""
     lines = [heading, *([plain(cell) for cell in row] for row in rows)]

@@ -34,6 +34,8 @@ def explain(error: HoldfastError, program: str) -> Problem:
         case client.UnknownDeadLetter():
             advice = f"List those there are: {program} dead list"
             return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)
+        case client.UnknownQueue():
+            return Problem(str(error), (f"List those there are: {program} queue list",), Exit.UNKNOWN_FUNCTION)
         case client.UnknownSecret():
             advice = f"List the secrets there are: {program} secret list"
             return Problem(str(error), (advice,), Exit.UNKNOWN_FUNCTION)

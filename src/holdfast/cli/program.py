@@ -55,6 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "login": Entry("login", "login", "Check a user and password with the gateway, and keep them."),
         "logout": Entry("login", "logout", "Forget the user and password kept for a gateway."),
         "ready": Entry("manage", "ready", "Wait until the gateway or a function is ready."),
+        "queue": Entry("queue", "queue", "Look at queues, hold them and empty them."),
         "namespaces": Entry("namespace", "namespaces", "List the namespaces."),
         "namespace": Entry("namespace", "namespace", "Make, change and remove namespaces."),
     },

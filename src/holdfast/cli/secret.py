@@ -11,7 +11,6 @@ import click
 from holdfast.cli.command import Command, Group, gateway_option, namespace_option, output_option, secret_argument
 from holdfast.client import find_credentials
 from holdfast.client.administration import Administration
-from holdfast.client.errors import GatewayError
 from holdfast.client.gateway import Gateway
 
 
@@ -151,9 +150,6 @@ def _value(literal: str | None, file: Path | None, *, trim: bool) -> str | bytes
 
 
 def names_for_completion(gateway: str, namespace: str) -> list[str]:
-    """The secrets' names, or none: completion must never print an error into a prompt."""
-    try:
-        with Gateway(gateway, find_credentials(gateway)) as client:
-            return Administration(client).secrets(namespace)
-    except GatewayError:
-        return []
+    """The secrets' names. Raises GatewayError."""
+    with Gateway(gateway, find_credentials(gateway)) as client:
+        return Administration(client).secrets(namespace)

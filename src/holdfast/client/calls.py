@@ -1,13 +1,13 @@
 """What became of asynchronous calls, asked of a gateway: Holdfast's routes below `/async-function/<call id>`.
 
-Whoever knows a call's id may ask: no password is sent.
+Whoever knows a call's id may ask: no password is sent. The list of them, `/system/calls`, needs it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,6 +20,8 @@ from holdfast.client.gateway import API_TIMEOUT_S, Answer, Gateway
 LONGEST_ASK_S = 50.0
 # The gateway sends at least a comment every 15 s: three missed, and the stream is taken for dead.
 _SILENCE_S = 50.0
+
+_PAGE = 200
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -65,6 +67,16 @@ class Calls:
         action = f"show the call {call_id}"
         with self._asked("GET", call_id, action, query=query, timeout_s=API_TIMEOUT_S + wait_s) as answer:
             return self._read(action, b"".join(answer.body()))
+
+    def each(self, selection: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """The calls that match, as JSON objects, those that changed last first; `selection` is the API's query."""
+        before: str | None = ""
+        while before is not None:
+            query = {**selection, "limit": str(_PAGE), **({"before": before} if before else {})}
+            page = self._gateway.manage("GET", "/system/calls", "list calls", query=query)
+            with self._gateway.understood("list calls"):
+                found, before = list(page["calls"]), page["next"]
+            yield from found
 
     def wait(self, call_id: str, timeout_s: float) -> CallStatus:
         """The record once the call has ended, or as it is when `timeout_s` have passed."""

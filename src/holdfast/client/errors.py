@@ -7,6 +7,7 @@
     │   ├── UnknownFunction          404: no such function
     │   ├── UnknownCall              404 or 410: no such call, or its record has expired
     │   ├── UnknownDeadLetter        404: the call is no dead letter
+    │   ├── UnknownQueue             404: no such queue
     │   ├── UnknownSecret            404: no such secret
     │   ├── NoBundlesTaken           404: a gateway of images, which takes no bundles
     │   ├── BundleFailed             a bundle arrived and could not be prepared
@@ -74,6 +75,15 @@ class UnknownDeadLetter(GatewayError):
     def __init__(self, gateway: str, call_id: str) -> None:
         super().__init__(gateway, f"the gateway at {gateway} keeps no dead letter of call {call_id}")
         self.call_id = call_id
+
+
+class UnknownQueue(GatewayError):
+    """No queue has this name. `text` is the gateway's explanation."""
+
+    def __init__(self, gateway: str, name: str, text: str) -> None:
+        super().__init__(gateway, f"the gateway at {gateway} knows no queue {name}: {text}".rstrip())
+        self.name = name
+        self.text = text
 
 
 class GatewayRefused(GatewayError):

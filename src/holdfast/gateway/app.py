@@ -16,6 +16,7 @@ from holdfast.errors import SettingError
 from holdfast.gateway import LISTEN_FD, METRICS_FD, answered_here, answers
 from holdfast.gateway.accept import Acceptor
 from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.call_list import CallListRoutes
 from holdfast.gateway.calls import METHODS as CALL_METHODS
 from holdfast.gateway.calls import Calls
 from holdfast.gateway.dead_letters import DeadLetterRoutes
@@ -163,6 +164,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         routes = [
             *DeadLetterRoutes(DeadLetters(connection, publisher, kept), placement, settings.namespace).routes,
             *QueueRoutes(queues, connection, kept, settings.namespace).routes,
+            *CallListRoutes(connection, kept, settings.namespace).routes,
         ]
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))

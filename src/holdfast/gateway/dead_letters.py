@@ -23,6 +23,7 @@ from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.gateway.call_document import rfc3339
 from holdfast.gateway.placement import Placement
+from holdfast.gateway.query import whole_number
 from holdfast.http1.message import read_request
 from holdfast.invocation import is_call_id
 from holdfast.queue.dead_letter import DeadCallback, DeadLetter, Kind
@@ -55,8 +56,8 @@ class DeadLetterRoutes:
     async def list_letters(self, request: Request) -> Response:
         """One page, oldest first; `next` is the `after` of the following page, null on the last."""
         query = request.query_params
-        limit = _number(query.get("limit", str(DEFAULT_LIMIT)), "limit", MOST_LISTED)
-        after = _number(query.get("after", "0"), "after", 2**62)
+        limit = whole_number(query.get("limit", str(DEFAULT_LIMIT)), "limit", MOST_LISTED)
+        after = whole_number(query.get("after", "0"), "after", 2**62)
         shown: list[dict[str, Any]] = []
         following: int | None = None
         async for kept in self._select(dict(query), after):
@@ -207,9 +208,3 @@ def _message(headers: list[tuple[bytes, bytes]], body: bytes) -> dict[str, Any]:
         "body": body[:MOST_BODY_SHOWN].decode("utf-8", "replace"),
         "bytes": len(body),
     }
-
-
-def _number(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= most:
-        raise BadRequest(400, f"{name} cannot be used: expected a whole number up to {most}, not {text[:40]!r}.")
-    return int(text)

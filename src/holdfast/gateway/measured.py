@@ -14,7 +14,18 @@ from holdfast.http1.relay import CLIENT_LEFT
 
 _ROUTES = {
     name.encode(): f"/system/{name}"
-    for name in ("functions", "secrets", "logs", "namespaces", "info", "alert", "bundles", "dead-letters", "queues")
+    for name in (
+        "functions",
+        "secrets",
+        "logs",
+        "namespaces",
+        "info",
+        "alert",
+        "bundles",
+        "calls",
+        "dead-letters",
+        "queues",
+    )
 }
 _ROUTES_WITH_NAME = {
     name.encode(): f"/system/{name}/{{name}}"

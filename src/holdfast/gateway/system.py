@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from holdfast.gateway import answers
 from holdfast.gateway.answered_here import AnsweredHere
+from holdfast.gateway.call_list import PREFIX as CALLS
 from holdfast.gateway.dead_letters import PREFIX as DEAD_LETTERS
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.measured import Measured
@@ -47,7 +48,7 @@ class System:
         if refusal is not None:
             answers.refuse(exchange, *refusal)
             measured.done(refusal.status)
-        elif target.startswith((DEAD_LETTERS, QUEUES)):
+        elif target.startswith((CALLS, DEAD_LETTERS, QUEUES)):
             self._operation.begin(exchange)
         elif self._here.has(exchange.method, measured.route):
             self._application.begin(exchange)

@@ -35,7 +35,7 @@ class Waiting(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A message as it stands in a queue's stream."""
+    """A message as it stands in a stream."""
 
     subject: str
     sequence: int
@@ -44,6 +44,11 @@ class Standing(NamedTuple):
 
 
 async def standing_from(connection: Connection, queue: str, sequence: int, pattern: str, most: int) -> list[Standing]:
+    """`messages_from` of a queue's stream."""
+    return await messages_from(connection, f"{STREAM_PREFIX}{queue}", sequence, pattern, most)
+
+
+async def messages_from(connection: Connection, stream: str, sequence: int, pattern: str, most: int) -> list[Standing]:
     """Up to `most` messages that match, from a sequence on; fewer when they are large. Empty: there are no more.
 
     Raises QueueUnavailable.
@@ -65,18 +70,16 @@ async def standing_from(connection: Connection, queue: str, sequence: int, patte
     sid = connection.subscribe(inbox, receive)
     wanted = {"seq": sequence, "next_by_subj": pattern, "batch": most, "max_bytes": MOST_BATCH_BYTES}
     try:
-        connection.send(
-            wire.pub(f"$JS.API.DIRECT.GET.{STREAM_PREFIX}{queue}".encode(), json.dumps(wanted).encode(), inbox)
-        )
+        connection.send(wire.pub(f"$JS.API.DIRECT.GET.{stream}".encode(), json.dumps(wanted).encode(), inbox))
         async with asyncio.timeout(TIMEOUT_S):
             status = await end
     except TimeoutError:
-        raise QueueUnavailable(f"NATS did not give the messages of {queue} within {TIMEOUT_S:g} s") from None
+        raise QueueUnavailable(f"NATS did not give the messages of {stream} within {TIMEOUT_S:g} s") from None
     finally:
         connection.unsubscribe(sid)
     # 204 ends a batch that has something, 404 says that there is nothing; 413 that the rest would be too large.
     if status not in {204, 404, 413}:
-        raise QueueUnavailable(f"the messages of {queue} cannot be read: status {status}")
+        raise QueueUnavailable(f"the messages of {stream} cannot be read: status {status}")
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -169,3 +170,48 @@ def test_a_call_that_ends_without_an_answer_says_why(
     ended = holdfast("invoke", "-a", "--wait", "figlet", "-g", gateway.url, "--timeout", "200ms", stdin=b"Hi")
     assert (ended.code, ended.out) == (code, b"")
     assert f"the call is {status}. the function cannot be reached" in ended.err
+
+
+def paged(count: int) -> Any:
+    """A gateway that lists calls in pages, of which the first is empty: what it looked through held none."""
+
+    def answering(request: Request) -> Scripted:
+        query = dict(parse_qsl(request.target.partition("?")[2]))
+        if "before" not in query:
+            return as_json({"calls": [], "next": "HOLDFAST_calls:9,OF_x:1"})
+        begin = 0 if ":9," in query["before"] else int(query["before"])
+        end = min(begin + 100, count)
+        calls = [record(id=f"id-{number}") for number in range(begin, end)]
+        return as_json({"calls": calls, "next": str(end) if end < count else None})
+
+    return answering
+
+
+def test_calls_are_listed_page_after_page_up_to_the_limit(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    gateway.answering = paged(250)
+    ended = holdfast("calls", "list", "-g", gateway.url)
+    assert ended.code == 0, ended.err
+    assert ended.lines[0].split() == ["Call", "Function", "Status", "Accepted", "Runs", "Answer", "Reason"]
+    assert ended.lines[1].split() == ["id-0", "figlet", "succeeded", "2026-01-31T08:00:00.000000Z", "1", "200"]
+    assert len(ended.lines) == 51
+    assert "more than 50" in ended.err
+    ended = holdfast("calls", "list", "--limit", "250", "-o", "json", "-g", gateway.url)
+    assert [call["id"] for call in json.loads(ended.out)] == [f"id-{number}" for number in range(250)]
+    assert "more than" not in ended.err
+
+
+def test_filters_of_the_list_are_the_apis_and_the_password_is_sent(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    gateway.answering = lambda _: as_json({"calls": [], "next": None})
+    filters = ("--function", "figlet.dev", "--queue", "slow", "--status", "failed")
+    login = {"OPENFAAS_USER": "admin", "OPENFAAS_PASSWORD": "secret"}
+    ended = holdfast("calls", "list", *filters, "-g", gateway.url, environ=login)
+    assert (ended.code, ended.out, ended.err) == (0, b"", "No calls.\n")
+    request = gateway.request()
+    assert dict(parse_qsl(request.target.partition("?")[2])) == {
+        "function": "figlet.dev",
+        "queue": "slow",
+        "status": "failed",
+        "limit": "200",
+    }
+    assert request.all("Authorization") != []
+    assert holdfast("calls", "list", "--status", "done", "-g", gateway.url).code == 2

@@ -22,6 +22,7 @@ GATEWAY = "http://127.0.0.1:8080"
         (client.GatewayRefused(GATEWAY, "list functions", 500, "broken"), Exit.ERROR_ANSWER, ""),
         (client.UnknownSecret(GATEWAY, "key", "openfaas-fn"), Exit.UNKNOWN_FUNCTION, "faas secret list"),
         (client.UnknownDeadLetter(GATEWAY, "id-1"), Exit.UNKNOWN_FUNCTION, "faas dead list"),
+        (client.UnknownQueue(GATEWAY, "slow", "no"), Exit.UNKNOWN_FUNCTION, "faas queue list"),
         (client.NoBundlesTaken(GATEWAY, "hello"), Exit.ERROR_ANSWER, "skip_build: true"),
         (client.BundleFailed(GATEWAY, "hello", "hello: no such library"), Exit.FAILED, ""),
         (client.NotReady(GATEWAY, "hello", "does not start", lines=("no key",)), Exit.NOT_READY, "faas logs hello"),
