@@ -181,6 +181,7 @@ async def supervise(
     on_line: LineSink | None = None,
     pass_fds: Sequence[int] = (),
     on_start: Callable[[int], None] | None = None,
+    on_refused: Callable[[StartError], None] | None = None,
     on_exit: Callable[[int], None] | None = None,
     after_exit: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
@@ -190,7 +191,8 @@ async def supervise(
     It is started again whenever it ends: at once the first time, then after growing pauses. `on_start(pid)` is called
     after each start, `on_exit(code)` after each end that was not asked for; either may raise to end the supervision.
     `after_exit()` follows and is waited for, so that the next process finds nothing of the one before.
-    Raises StartError when the first start fails; when a later one does, that counts as an exit with code 127.
+    A start that fails counts as an exit with code 127; `on_refused(error)` hears why. Without it, raises StartError
+    when the first start fails.
     """
     failures = 0
     begun = False
@@ -204,8 +206,10 @@ async def supervise(
                 if on_start is not None:
                     on_start(process.pid)
                 code = await process.wait()
-        except StartError:
-            if not begun:
+        except StartError as error:
+            if on_refused is not None:
+                on_refused(error)
+            elif not begun:
                 raise
             code = 127
         if on_exit is not None:

@@ -260,6 +260,28 @@ def test_supervision_ends_when_a_hook_raises() -> None:
     asyncio.run(scenario())
 
 
+def test_a_first_start_that_fails_is_tried_again_where_somebody_hears_of_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        command = tmp_path / "command"
+        refusals: list[str] = []
+        pids: asyncio.Queue[int] = asyncio.Queue()
+
+        def refused(error: StartError) -> None:
+            refusals.append(str(error))
+            command.write_text("#!/bin/sh\nexec sleep 600\n")
+            command.chmod(0o755)
+
+        task = asyncio.create_task(supervise([str(command)], on_refused=refused, on_start=pids.put_nowait))
+        await asyncio.wait_for(pids.get(), 20)
+        assert len(refusals) == 1
+        assert "could not be started: No such file or directory" in refusals[0]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+
+
 def test_a_later_start_that_fails_counts_as_an_exit(tmp_path: Path) -> None:
     async def scenario() -> None:
         command = tmp_path / "command"

@@ -155,6 +155,9 @@ def read_secret(document: Any, namespace: str, *, with_value: bool) -> Secret:
     place = read_namespace_name(_text(fields, "namespace", name) or namespace)
     if not with_value:
         return Secret(place, name, None)
+    for key in ("value", "rawValue"):
+        if not (fields.get(key) is None or _is_text(fields[key])):
+            raise DeploymentError(name, f"{key} has to be a text")  # never with what it was
     try:
         raw = base64.b64decode(_text(fields, "rawValue", name), validate=True)
     except ValueError as error:  # binascii.Error is one, and so is what letters beyond ASCII give

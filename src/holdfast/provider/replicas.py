@@ -1,42 +1,34 @@
-"""What runs: watchdog processes, which of them are ready, and whoever waits for that.
+"""What runs: the replicas of each function, which of them are ready, and whoever waits for that.
 
-One replica is one watchdog behind a socket of its own. The socket is bound here and outlives the process, so a
-replica keeps its address when it is started again, and callers who come meanwhile wait in the socket's backlog.
-Which functions run is decided in deployments.py.
+How a deployment becomes a process is decided in deployments.py, the life of one process is kept in replica.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import NoReturn
 
 import structlog
 
-from holdfast import sockets
 from holdfast.directory import FORGET_S, FRESH_S
-from holdfast.errors import StartError
+from holdfast.errors import DeploymentError, StartError
 from holdfast.function import FunctionRef
-from holdfast.process import Stream, supervise
 from holdfast.provider.autoscaler import Autoscaler, Scaled, Windows
 from holdfast.provider.backlog import Backlog
-from holdfast.provider.confinement import Confinement, Confinements
-from holdfast.provider.deployments import Launch, launch
-from holdfast.provider.endings import LastError, LastWords, how_it_ended, latest, still_starting, with_words
+from holdfast.provider.confinement import Confinements
+from holdfast.provider.deployments import launch
+from holdfast.provider.endings import LastError, latest
 from holdfast.provider.logs import FunctionLogs
-from holdfast.provider.reports import Reported, Reports
+from holdfast.provider.replica import Replica
+from holdfast.provider.reports import Reported
 from holdfast.provider.scaling import Rules, rules_of
 from holdfast.provider.secrets import Secrets
-from holdfast.settings import ProviderSettings, WatchdogSettings
+from holdfast.settings import ProviderSettings
 from holdfast.stack import Deployment
 
-# Beyond the watchdog's own grace period, so that it ends by itself.
-GRACE_MARGIN_S = 2.0
 # So long a replica goes on that nobody is told of any more: no directory remembers it then, and its watchdog, which
 # reports every second, has told of the last call that it was given.
 LEAVING_S = FRESH_S + FORGET_S + 0.5
@@ -45,132 +37,6 @@ LEAVING_S = FRESH_S + FORGET_S + 0.5
 HOPELESS_RESTARTS = 2
 
 log = structlog.get_logger()
-
-
-class Replica:
-    """One watchdog process, started again whenever it ends."""
-
-    def __init__(
-        self,
-        instance: str,
-        launched: Launch,
-        confinement: Confinement,
-        logs: FunctionLogs,
-        *,
-        on_change: Callable[[], None],
-        on_load: Callable[[Reported], None],
-        grace_s: float,
-    ) -> None:
-        self.instance = instance
-        self.pid: int | None = None
-        self.ready: bool = False
-        self.leaving: bool = False
-        """Whether it is about to be ended: nobody is told of it any more."""
-        self.restarts = 0
-        """How often its process ended without being asked to."""
-        self._launch = launched
-        self._confinement = confinement
-        self._logs = logs
-        self._on_change = on_change
-        self._on_load = on_load
-        self._grace_s = grace_s
-        self._reports = Reports()
-        self._started_at = 0.0
-        self._words = LastWords()
-        self._ended: LastError | None = None
-        self._log = log.bind(instance=instance)
-        self._socket = sockets.listen("127.0.0.1", 0, purpose="function", option="nothing: no port is free")
-        self.endpoint = sockets.url_of(self._socket)
-        self.exec_timeout_s = WatchdogSettings.from_environment(launched.environ).exec_timeout_s
-
-    @property
-    def running(self) -> int:
-        """Calls that run, as its process said last."""
-        return self._reports.running
-
-    async def run(self) -> NoReturn:
-        """Keep the process running until cancelled, which ends it in order."""
-        loop = asyncio.get_running_loop()
-        # One pipe for all its lives. Each says its process id, so that a late word of a dead one is not believed.
-        read_end, write_end = os.pipe()
-        loop.add_reader(read_end, self._hear, read_end)
-        descriptors = {
-            WatchdogSettings.LISTEN_FD: str(self._socket.fileno()),
-            WatchdogSettings.READY_FD: str(write_end),
-        }
-        try:
-            await supervise(
-                self._confinement.argv(self._launch.argv),
-                environ={**self._launch.environ, **self._confinement.environ, **descriptors},
-                cwd=self._launch.cwd,
-                on_line=self._on_line,
-                pass_fds=(self._socket.fileno(), write_end),
-                on_start=self._on_start,
-                on_exit=self._on_exit,
-                after_exit=self._confinement.clear,
-                grace_s=self._grace_s + GRACE_MARGIN_S,
-            )
-        finally:
-            loop.remove_reader(read_end)
-            os.close(read_end)
-            os.close(write_end)
-            self._socket.close()
-            self.pid = None
-            self._reports.started()
-            self.ready = False
-            self._on_change()
-            await self._confinement.end()
-
-    @property
-    def last_error(self) -> LastError | None:
-        """How its process ended last, or that it does not become ready."""
-        waiting = "" if self.ready or self.pid is None else still_starting(time.monotonic() - self._started_at)
-        if self._ended is None and waiting:
-            return LastError(datetime.now(UTC), self.instance, with_words(waiting, self._words.text()))
-        return self._ended
-
-    def _on_start(self, pid: int) -> None:
-        self.pid = pid
-        self._reports.started()
-        self._started_at = time.monotonic()
-        self._words.clear()
-        self._confinement.started(pid)
-        self._log.info("replica started", pid=pid)
-        self._update()
-
-    def _hear(self, read_end: int) -> None:
-        was_running = self.running
-        reported = self._reports.feed(os.read(read_end, 4096), self.pid)
-        if reported is not None:
-            self._on_load(reported)
-        if was_running and not self.running:
-            self._on_change()
-        self._update()
-
-    def _on_exit(self, code: int) -> None:
-        how = how_it_ended(code, self._confinement.ended(), was_ready=self.ready)
-        self._log.error(
-            "replica ended, starting it again", pid=self.pid, code=code, reason=how, last_line=self._words.last[:200]
-        )
-        self._ended = LastError(datetime.now(UTC), self.instance, with_words(how, self._words.text()))
-        self._logs.append(self.instance, f"[error] {how}; it is started again")
-        self.pid = None
-        self._reports.started()
-        self.restarts += 1
-        self.ready = False
-        self._on_change()
-
-    def _on_line(self, _stream: Stream, line: str) -> None:
-        self._words.add(line)
-        self._logs.append(self.instance, line)
-
-    def _update(self) -> None:
-        ready = self.pid is not None and self.pid == self._reports.ready_pid
-        if ready != self.ready:
-            self.ready = ready
-            if ready:
-                self._log.info("replica ready", pid=self.pid, endpoint=self.endpoint)
-            self._on_change()
 
 
 class Function:
@@ -353,6 +219,7 @@ class Functions:
     def _scale(self, function: Function, replicas: int, reason: str) -> None:
         ref = function.deployment.ref
         if replicas > len(function.replicas):
+            self._secrets.check(ref.namespace, ref.name, function.deployment.secrets)
             launch(function.deployment, ref.name, self._environ, grace_period_s=self._settings.grace_period_s)
         log.info("scaled", function=str(ref), before=function.wanted, replicas=replicas, reason=reason)
         function.wanted = replicas
@@ -399,24 +266,28 @@ class Functions:
             given = self._secrets.give(ref.namespace, instance, deployment.secrets)
             launched = launch(deployment, instance, self._environ, grace_period_s=grace_s, secrets=given)
             held = self._held.of(instance, deployment)
-            replica = Replica(
-                instance,
-                launched,
-                held,
-                function.logs,
-                on_change=function.changed,
-                on_load=function.loaded,
-                grace_s=grace_s,
-            )
+            try:
+                replica = Replica(
+                    instance,
+                    launched,
+                    held,
+                    function.logs,
+                    on_change=function.changed,
+                    on_load=function.loaded,
+                    grace_s=grace_s,
+                )
+            except StartError as error:
+                self._secrets.take_back(ref.namespace, instance)
+                raise DeploymentError(ref.name, f"no further replica can be started: {error}") from error
             function.replicas.append(replica)
             self._running[replica] = self._tasks.create_task(self._run(ref.namespace, replica), name=instance)
 
     async def _run(self, namespace: str, replica: Replica) -> None:
         try:
             await replica.run()
-        except StartError as error:
-            # Its folder is gone, say: that costs this function its replica, and not the others theirs.
-            log.error("replica cannot be started", instance=replica.instance, error=str(error))  # noqa: TRY400
+        except (StartError, OSError) as error:
+            # Descriptors have run out, say: that costs this function its replica, and not the others theirs.
+            replica.failed(str(error))
         finally:
             del self._running[replica]
             self._secrets.take_back(namespace, replica.instance)

@@ -60,8 +60,12 @@ class Secrets:
             return None
         self.check(namespace, instance, names)
         folder = self._given / namespace / instance
-        for name in names:
-            _write(folder / name, (self._kept / namespace / name).read_bytes())
+        try:
+            for name in names:
+                _write(folder / name, (self._kept / namespace / name).read_bytes())
+        except OSError as error:
+            self.take_back(namespace, instance)
+            raise DeploymentError(instance, f"its secrets cannot be copied: {error.strerror}") from error
         return folder
 
     def take_back(self, namespace: str, instance: str) -> None:

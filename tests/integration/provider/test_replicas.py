@@ -152,3 +152,18 @@ async def test_what_is_not_known_in_a_stack_is_a_warning(tmp_path: Path) -> None
     async with provider("functions: {f: {fprocess: cat, colour: red}}", tmp_path) as running:
         await running.ready("f")
         await running.logged("functions.f.colour is not known and left out")
+
+
+async def test_a_replica_that_cannot_be_started_says_why_and_is_once_it_can(tmp_path: Path) -> None:
+    (tmp_path / "pid").mkdir()
+    (tmp_path / "pid" / "handler.py").write_text(HANDLER)
+    async with provider(STACK, tmp_path) as running:
+        first = int((await request(await running.port("pid"))).text)
+        (tmp_path / "pid").rename(tmp_path / "away")
+        os.kill(first, signal.SIGKILL)
+        await running.logged("replica ended, starting it again", times=3)
+        error = (await running.get("/system/function/pid")).json()["lastError"]["message"]
+        assert f"could not be started in {tmp_path / 'pid'}: No such file or directory" in error
+        assert await running.port("cat"), "the others are not concerned"
+        (tmp_path / "away").rename(tmp_path / "pid")
+        assert (await request(await running.port("pid"))).status == 200
