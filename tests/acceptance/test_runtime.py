@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.receiver import receiver
@@ -78,7 +79,7 @@ async def test_a_new_version_takes_over_under_load_and_no_call_fails(server: Ser
             answers[answer.status_code, answer.text] += 1
 
     async with asyncio.TaskGroup() as callers:
-        for _ in range(16):
+        for _ in range(64):
             callers.create_task(call_on_and_on())
         assert await deploy(server, "version", "echo two") == 202
         async with asyncio.timeout(60):
@@ -87,6 +88,29 @@ async def test_a_new_version_takes_over_under_load_and_no_call_fails(server: Ser
         done.set()
     assert set(answers) == {(200, "one\n"), (200, "two\n")}
     await until(server, "version", replicas=1, availableReplicas=1)
+
+
+async def test_fewer_replicas_under_load_cost_no_call(server: Serving) -> None:
+    assert await deploy(server, "fewer", "cat", labels={"com.openfaas.scale.min": "3"}) == 202
+    await until(server, "fewer", availableReplicas=3)
+    statuses: Counter[int] = Counter()
+    done = asyncio.Event()
+
+    async def call_on_and_on() -> None:
+        while not done.is_set():
+            statuses[(await server.call("/function/fewer", b"x")).status_code] += 1
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(16):
+            callers.create_task(call_on_and_on())
+        provider = psutil.Process(server.ready["processes"]["provider"][0])
+        before = len(provider.children())
+        assert await send(server, "POST", "/system/scale-function/fewer", replicas=1) == 202
+        async with asyncio.timeout(60):
+            while len(provider.children()) > before - 2:
+                await asyncio.sleep(0.05)
+        done.set()
+    assert set(statuses) == {200}
 
 
 async def test_a_version_that_does_not_start_does_not_replace_one_that_works(server: Serving) -> None:

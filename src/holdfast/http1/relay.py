@@ -6,10 +6,11 @@
 Which origin, under which target, with which headers of its own is the caller's decision, and so is what becomes of a
 request whose origin cannot be reached (`unreachable`).
 
-A body that is small is collected first, so that the request is one write, can be sent again on another connection or to
-another origin, and a slow client does not hold a function. A larger one, or one of unknown length, is streamed; reading
-it begins when the connection to the origin is made, which is also when a client that asked with `Expect: 100-continue`
-gets its go-ahead. Answers are always streamed; one that comes in one read leaves in one write.
+A body that is small is collected first, so that the request is one write, can be sent again on another connection
+(REPEATABLE) or, before anything was sent, to another origin, and a slow client does not hold a function. A larger one,
+or one of unknown length, is streamed; reading it begins when the connection to the origin is made, which is also when a
+client that asked with `Expect: 100-continue` gets its go-ahead. Answers are always streamed; one that comes in one read
+leaves in one write.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ log = structlog.get_logger("holdfast.http1")
 COLLECT_UP_TO = 65_536
 # What `done` reports when the client left before its answer was complete; nginx's number for it.
 CLIENT_LEFT = 499
+REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+# RFC 9110, section 9.2.2: what may be sent again when a kept connection ends without a byte of an answer. The origin
+# may have died in the middle of the request, and a POST that a caller sent once must not run twice.
 NOT_ANSWERED = HOP_BY_HOP | {b"content-length"}
 _TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
@@ -112,7 +116,8 @@ class _Relay:
 
         def send(_exchange: Exchange, body: bytes) -> None:
             request = request_message(exchange.method, target, headers, body)
-            self._fly(pool.send(origin, request, self, timeout_s=self._timeout_s))
+            again = exchange.method in REPEATABLE
+            self._fly(pool.send(origin, request, self, timeout_s=self._timeout_s, replayable=again))
 
         if exchange.chunked or (length or 0) > COLLECT_UP_TO:
             framing = BodyFraming.CHUNKED if length is None else BodyFraming.LENGTH

@@ -305,8 +305,28 @@ async def test_a_kept_connection_that_is_dead_is_replaced() -> None:
 
     async with relaying(function) as (app, c):
         for _ in range(3):
-            assert (await c.ask(POST + b"Content-Length: 2\r\n\r\nhi")).body == b"hi"
+            assert (await c.ask(GET)).body == b""
             assert await app.status() == 200
+
+
+async def test_a_post_is_not_sent_again_when_its_origin_dies_under_it() -> None:
+    requests = 0
+
+    async def function(p: Peer) -> None:
+        nonlocal requests
+        while True:
+            request = await p.request()
+            requests += 1
+            if requests == 2:
+                return
+            p.send(ok(request.body))
+
+    async with relaying(function) as (app, c):
+        assert (await c.ask(POST + b"Content-Length: 2\r\n\r\nhi")).body == b"hi"
+        assert await app.status() == 200
+        assert (await c.ask(POST + b"Content-Length: 2\r\n\r\nhi")).status == 502
+        assert await app.status() == 502
+    assert requests == 2
 
 
 @pytest.mark.parametrize(
