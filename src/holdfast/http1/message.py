@@ -83,6 +83,11 @@ def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, by
     return _head(method, target, header_lines(headers), framing)
 
 
+def request_start(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The request line and header lines that many requests to one target begin with; the rest of the head follows."""
+    return _head(method, target, header_lines(headers), b"")[:-2]
+
+
 def _given_framing(headers: RawHeaders) -> list[bytes]:
     return [
         value

@@ -24,14 +24,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from holdfast.errors import QueueError
-from holdfast.function import FunctionRef
+from holdfast.function import ROUTE_NAME, FunctionRef
 from holdfast.invocation import Attempt, CallId, Invocation, is_call_id
 
+_ROUTE_NAME = re.compile(ROUTE_NAME)
 _DIGITS = re.compile(rb"[0-9]{1,20}")
 _AS_WRITTEN = re.compile(
     rb"NATS/1\.0\r\nNats-Msg-Id: [!-~]+\r\n"
     rb"Holdfast-Call-Id: ([A-Za-z0-9_-]{1,128})\r\nHoldfast-Message-Id: ([!-~]+)\r\n"
-    rb"Holdfast-Function: ([!-~]+)\r\nHoldfast-Accepted-At: ([0-9]{1,20})\r\n"
+    rb"Holdfast-Function: ([-a-zA-Z_0-9.]+)\r\nHoldfast-Accepted-At: ([0-9]{1,20})\r\n"
     rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?\r\n"
 )
 # What `to_publish` writes for a call without options: read at once, it costs a third of line by line.
@@ -151,7 +152,10 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
 
 @lru_cache(maxsize=4096)
 def _function(word: bytes) -> FunctionRef:
-    return FunctionRef.parse(word.decode("ascii"))
+    text = word.decode("ascii")
+    if _ROUTE_NAME.fullmatch(text) is None:
+        raise ValueError(f"{text[:80]!r} is not a function's name")
+    return FunctionRef.parse(text)
 
 
 def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invocation:

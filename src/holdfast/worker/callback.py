@@ -22,7 +22,7 @@ from holdfast.callback_guard import names_function
 from holdfast.errors import AddressRefused, HoldfastError, PeerError
 from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, forwardable
 from holdfast.http1.client import ClientPool, Origin
-from holdfast.http1.message import request_message
+from holdfast.http1.message import header_lines, request_start
 from holdfast.invocation import Invocation
 from holdfast.settings import WorkerSettings
 from holdfast.tally import Tally
@@ -60,6 +60,8 @@ class Destination(NamedTuple):
 
     origin: Origin
     target: bytes
+    start: bytes
+    """Of each request that goes there: the request line and the lines that are always the same."""
     own: bool
     """Whether it is a function of the gateway's: allowed wherever the gateway listens."""
 
@@ -72,33 +74,43 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
     own = origin == Origin.parse(gateway_url) and names_function(target)
-    return Destination(origin, target.encode("ascii"), own)
+    target_bytes = target.encode("ascii")
+    start = request_start(b"POST", target_bytes, [(b"Host", origin.netloc), (b"User-Agent", USER_AGENT)])
+    return Destination(origin, target_bytes, start, own)
 
 
 def callback_request(
     invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int, *, keys: Sequence[bytes], at_s: int
 ) -> bytes:
-    """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it.
+    """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it. HOT.
 
     Signed with `keys` at `at_s`, Unix seconds; the message id names the delivery, being the same in all attempts.
     """
-    headers = [
-        (b"Host", to.origin.netloc),
-        (b"User-Agent", USER_AGENT),
-        (b"X-Call-Id", invocation.call_id.encode()),
-        (b"X-Duration-Seconds", b"%.6f" % outcome.duration_s),
-        (b"X-Function-Name", invocation.function.name.encode()),
-        (b"X-Function-Status", b"%d" % outcome.status),
-        (b"X-Retry", b"%d" % len(invocation.attempts)),
-        (b"X-Retry-Max", b"%d" % retries_allowed),
-        (b"X-Start-Time", b"%d" % invocation.accepted_at_ns),
-        # To every receiver: a gateway may be called by another name than the one it is known by here.
-        (DEPTH, b"%d" % invocation.depth),
-        *forwardable(outcome.headers, _NOT_CALLED_BACK),
-        *delivery_headers(keys, invocation.message_id, at_s, outcome.body),
-        (b"Content-Length", b"%d" % len(outcome.body)),
-    ]
-    return request_message(b"POST", to.target, headers, outcome.body)
+    headers = forwardable(outcome.headers, _NOT_CALLED_BACK)
+    headers += delivery_headers(keys, invocation.message_id, at_s, outcome.body)
+    # What header_lines does not check are numbers, an id and a name: no line ends in their alphabets. The depth is for
+    # every receiver: a gateway may be called by another name than the one it is known by here.
+    return _CALLBACK % (
+        to.start,
+        invocation.call_id.encode(),
+        outcome.duration_s,
+        invocation.function.name.encode(),
+        outcome.status,
+        len(invocation.attempts),
+        retries_allowed,
+        invocation.accepted_at_ns,
+        invocation.depth,
+        header_lines(headers),
+        len(outcome.body),
+        outcome.body,
+    )
+
+
+_CALLBACK = (
+    b"%bX-Call-Id: %b\r\nX-Duration-Seconds: %.6f\r\nX-Function-Name: %b\r\nX-Function-Status: %d\r\n"
+    b"X-Retry: %d\r\nX-Retry-Max: %d\r\nX-Start-Time: %d\r\n" + DEPTH + b": %d\r\n"
+    b"%bContent-Length: %d\r\n\r\n%b"
+)
 
 
 class Callbacks:

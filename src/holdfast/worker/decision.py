@@ -27,13 +27,21 @@ class End:
     reason: str | None = None
 
 
+SUCCEEDED = End(CallStatus.SUCCEEDED)
+
+
+def succeeded(outcome: Outcome) -> bool:
+    """Whether the call has ended well: what `decide` looks at first, without policy, clock and dice."""
+    return outcome.status < FIRST_FAILURE_STATUS
+
+
 def decide(outcome: Outcome, retries_made: int, policy: RetryPolicy, *, now: datetime, dice: float) -> RunAgain | End:
     """What follows a run: the policy's retry, or the end that the function's answer tells.
 
     An answer below 400 is a success; what the function says with 400 and more is a failure, whoever's fault it was.
     """
-    if outcome.status < FIRST_FAILURE_STATUS:
-        return End(CallStatus.SUCCEEDED)
+    if succeeded(outcome):
+        return SUCCEEDED
     wait_s = next_wait_s(policy, retries_made, outcome.status, outcome.headers, now=now, dice=dice)
     if wait_s is not None:
         return RunAgain(wait_s)

@@ -33,7 +33,7 @@ from holdfast.queue.records import AgedOut, Records
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.attempt import Runner
 from holdfast.worker.concurrency import LONGEST_HOLD_S, TOO_MANY, Concurrency
-from holdfast.worker.decision import End, RunAgain, decide
+from holdfast.worker.decision import SUCCEEDED, End, RunAgain, decide, succeeded
 from holdfast.worker.endings import Endings, insist
 from holdfast.worker.lane import Lane
 from holdfast.worker.lanes import Lanes
@@ -287,6 +287,10 @@ class Slots:
     async def _finish(self, running: Running, outcome: Outcome) -> None:
         """Decide, then act."""
         invocation = running.invocation
+        if succeeded(outcome):
+            # HOT: nothing to look up for nearly all calls.
+            await self._endings.end(running, outcome, SUCCEEDED)
+            return
         decision = decide(
             outcome,
             len(invocation.attempts),
