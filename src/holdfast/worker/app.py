@@ -33,6 +33,7 @@ from holdfast.worker.policies import Policies
 from holdfast.worker.running import RunningCalls
 from holdfast.worker.signing_secrets import SigningSecrets
 from holdfast.worker.slots import Slots
+from holdfast.worker.turns import kept_of
 
 PUBLISH_TIMEOUT_S = 5.0
 RECORD_ROOM_BYTES = 256 * 1024
@@ -76,7 +77,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             consume(
                 connection,
                 stream=stream_of(settings.queue),
-                capacity=settings.max_inflight,
+                capacity=settings.max_inflight - kept_of(settings.max_inflight),
                 ack_wait_s=settings.ack_wait_s,
                 ensure=lambda: ensure_consumer(nats, settings.queue, settings.ack_wait_s),
             )

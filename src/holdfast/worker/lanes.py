@@ -50,7 +50,7 @@ from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.concurrency import Concurrency
 from holdfast.worker.endings import insist
 from holdfast.worker.lane import MAX_INFLIGHT, Lane, read_limit
-from holdfast.worker.turns import Turns
+from holdfast.worker.turns import Turns, kept_of
 
 MOST_LANES = 50
 # Each consumer makes every publish to the stream dearer: 30 µs with one, 80 to 90 with a hundred. An annotation gets
@@ -59,6 +59,7 @@ FAIR_WITHIN_S = 1.0
 SORTABLE_RATE = 2000.0
 # Calls run in a second, above which a jam is not sorted: moving as many takes half as long.
 JAM_SHARE = 0.25
+LEAST_JAM = 2
 LOOK_EVERY_S = 0.25
 SORTERS = 256
 # Calls that are moved at once; each waits for its confirmation.
@@ -93,6 +94,7 @@ class Lanes:
         self._queue = settings.queue
         self._ack_wait_s = settings.ack_wait_s
         self._slots = settings.max_inflight
+        self._line_slots = self._slots - kept_of(self._slots)
         self._nats = nats
         self._connection = connection
         self._publisher = publisher
@@ -309,13 +311,12 @@ class Lanes:
             await self._ensure(lane, lane.limit)
 
     async def _look_at_line(self) -> None:
-        """Open a lane when the line is jammed, and sort the line while there are lanes."""
-        self._turns.crowded = any(lane.announced and lane.limit is None for lane in self._lanes.values())
-        busy = self._turns.free == 0
-        if not busy and self._sorter is None:
+        """Open a lane when the line is jammed; while all is busy, look at what stands at its head."""
+        if self._turns.free > 0:
+            self._look_ahead(0)
             return
         waiting = (await lanes.depth_of(self._connection, self._queue)).waiting
-        if busy and self._jammed(waiting):
+        if self._jammed(waiting):
             for ref, share in self._turns.heaviest():
                 if share < JAM_SHARE:
                     break
@@ -323,18 +324,21 @@ class Lanes:
                     log.info("line jammed", queue=self._queue, waiting=waiting, rate=round(self._rate, 1))
                     await self._open(ref)
                     break
-        self._sort(needed=bool(self._lanes) and waiting > 0 and busy)
+        self._look_ahead(SORTERS if self._lanes else self._slots - self._line_slots)
 
     def _jammed(self, waiting: int) -> bool:
-        return waiting > max(self._slots, self._rate * FAIR_WITHIN_S) and self._rate < SORTABLE_RATE
+        return waiting > max(LEAST_JAM, self._rate * FAIR_WITHIN_S) and self._rate < SORTABLE_RATE
 
-    def _sort(self, *, needed: bool) -> None:
-        """Take calls from the line beyond the slots, to move what has a lane and to let the rest wait for its turn."""
-        if needed and self._sorter is None and not self._stopped:
-            self._line.resize(self._slots + SORTERS)
-            self._sorter = self._tasks.create_task(self._pump(self._line, None, self._sorted), name="sorter")
-        elif not needed and self._sorter is not None:
-            self._line.resize(self._slots)
+    def _look_ahead(self, calls: int) -> None:
+        """Take so many calls from the line beyond its slots.
+
+        They are moved if their function has a lane, and begin at once in a slot that is kept for functions of which
+        nothing runs; others wait for their turn. These are few: what waits here no other worker can run.
+        """
+        self._line.resize(self._line_slots + calls)
+        if calls and self._sorter is None and not self._stopped:
+            self._sorter = self._tasks.create_task(self._pump(self._line, None, self._sorted), name="look ahead")
+        elif not calls and self._sorter is not None:
             self._sorter.cancel()
             self._sorter = None
 

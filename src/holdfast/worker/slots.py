@@ -41,7 +41,7 @@ from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
 from holdfast.worker.retry import retry_after_s
 from holdfast.worker.running import Running, RunningCalls
-from holdfast.worker.turns import Turns
+from holdfast.worker.turns import Turns, kept_of
 
 _SCHEDULED = b"Nats-Scheduler:"
 # A message that waited for its time says by which one it was scheduled.
@@ -106,7 +106,8 @@ class Slots:
     def start(self) -> None:
         """Open the slots."""
         self._lanes.start()
-        for number in range(self._settings.max_inflight):
+        # What stands in the line never gets the slots that are kept; lanes, and the sorting of a jam, lead to those.
+        for number in range(self._settings.max_inflight - kept_of(self._settings.max_inflight)):
             self._own(self._run_slot(), f"slot {number}")
 
     async def stop(self, grace_s: float) -> None:

@@ -1,8 +1,8 @@
 """Who may run next: so many calls at once in all, so many of each function, and whoever has to wait, in turn.
 
 Functions take turns, not calls: of two functions of which one has a thousand calls waiting and the other one, each
-begins one when a slot gets free. While there are lanes, which means that somebody has more calls than there are slots,
-an eighth of the slots is kept for functions of which nothing runs, so that these need not wait for an end.
+begins one when a slot gets free. A sixteenth of the slots is kept for functions of which nothing runs, so that these
+need not wait for an end: all other slots may have been taken a moment ago by calls that take an hour.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from holdfast.function import FunctionRef
 from holdfast.queue.handout import Stopped
 from holdfast.worker.concurrency import Concurrency
 
-KEPT_SHARE = 8
+KEPT_SHARE = 16
+
+
+def kept_of(slots: int) -> int:
+    """How many of a worker's slots are kept for functions of which nothing runs; none of fewer than sixteen."""
+    return slots // KEPT_SHARE
 
 
 class Turns:
     """The slots of one worker, as numbers."""
 
     def __init__(self, slots: int, concurrency: Concurrency) -> None:
-        self.crowded = False
-        """Whether some slots are kept for functions of which nothing runs."""
         self.ended = 0
         """Runs that have ended, ever."""
         self._slots = slots
-        self._kept = slots // KEPT_SHARE
+        self._kept = kept_of(slots)
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._running: dict[FunctionRef, int] = {}
@@ -37,7 +40,7 @@ class Turns:
     @property
     def free(self) -> int:
         """Slots in which nothing runs, without those that are kept."""
-        return max(0, self._slots - self._total - (self._kept if self.crowded else 0))
+        return max(0, self._slots - self._total - self._kept)
 
     def running(self, ref: FunctionRef) -> int:
         """Calls of a function that run."""
@@ -63,7 +66,7 @@ class Turns:
         """Take a slot for a call, if it may begin at once; `end` must follow. HOT: 0.3 µs."""
         mine = self._running.get(ref, 0)
         left = self._slots - self._total
-        if left <= 0 or (mine and self.crowded and left <= self._kept):
+        if left <= 0 or (mine and left <= self._kept):
             return False
         if self._concurrency and mine >= self._concurrency.limit(ref, self._loop.time()):
             return False

@@ -78,13 +78,24 @@ async def test_one_call_of_another_function_overtakes_hundreds_that_wait() -> No
         await at.worker(max_inflight="8")
         await at.accept("slow", numbers(300))
         await at.functions["slow"].wait_for(8)
-        # Its calls hold all slots, and none of them ends: not even an end frees a slot for the other.
         (other,) = await at.accept("other", ["x"])
         at.functions["other"].open = True
         at.functions["slow"].let_go(1)
         assert await at.ended(other) == "succeeded"
         assert len(at.functions["slow"].begun) <= 9
         await all_run(at.functions["slow"], 300)
+
+
+async def test_a_call_of_another_function_need_not_wait_for_one_to_end() -> None:
+    async with stage(slow={}, other={}) as at:
+        await at.worker(max_inflight="16")
+        await at.accept("slow", numbers(100))
+        await at.functions["slow"].wait_for(15)
+        at.functions["other"].open = True
+        others = await at.accept("other", numbers(5))
+        assert [await at.ended(call) for call in others] == ["succeeded"] * 5
+        assert len(at.functions["slow"].begun) == 15
+        await all_run(at.functions["slow"], 100)
 
 
 async def test_what_waits_before_any_worker_runs_is_sorted_as_well() -> None:

@@ -37,10 +37,9 @@ async def test_functions_take_turns_however_many_calls_each_has() -> None:
     await asyncio.wait(many)
 
 
-async def test_while_it_is_crowded_an_eighth_is_kept_for_functions_of_which_nothing_runs() -> None:
-    turns = Turns(16, Concurrency(16))
-    turns.crowded = True
-    assert [turns.try_begin(A) for _ in range(20)] == [True] * 14 + [False] * 6
+async def test_a_sixteenth_is_kept_for_functions_of_which_nothing_runs() -> None:
+    turns = Turns(32, Concurrency(32))
+    assert [turns.try_begin(A) for _ in range(34)] == [True] * 30 + [False] * 4
     assert turns.free == 0
     assert turns.try_begin(B)
     assert not turns.try_begin(B)
