@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from holdfast.exposition import exposition
 
 
-def healthz(is_well: Callable[[], bool], otherwise: str) -> Route:
-    """`GET /healthz`: 200 while `is_well()`, else 503 with a text that says what does not work."""
+def healthz(
+    is_well: Callable[[], bool], otherwise: str, details: Callable[[], Awaitable[list[str]]] | None = None
+) -> Route:
+    """`GET /healthz`: 200 while `is_well()`, else 503 with a text that says what does not work.
 
-    async def answer(_request: Request) -> Response:
-        if is_well():
+    Who asks for JSON is given `details` as well: what an operator should see to, though the part is well.
+    """
+
+    async def answer(request: Request) -> Response:
+        well = is_well()
+        if details is not None and "application/json" in request.headers.get("accept", ""):
+            found = await details() if well else [otherwise]
+            return JSONResponse({"status": "ok" if well else "unavailable", "details": found}, 200 if well else 503)
+        if well:
             return PlainTextResponse("OK\n")
         return PlainTextResponse(otherwise + "\n", status_code=503)
 

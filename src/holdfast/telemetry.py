@@ -119,6 +119,19 @@ UNREADABLE = Counter("holdfast_messages_unreadable", "Messages removed from a qu
 CALLS_IN_QUEUE = Derived(
     "holdfast_calls_in_queue", "Accepted calls that have not ended: waiting, scheduled or running.", ("queue_name",)
 )
+PENDING_MESSAGES = Derived(
+    "queue_worker_pending_messages",
+    "Calls that could run and that no worker has taken. A function without any is left out.",
+    ("queue_name", "function_name"),
+)
+OLDEST_AGE = Derived(
+    "holdfast_queue_oldest_age_seconds",
+    "How long the oldest of them could have run; 0: none waits.",
+    ("queue_name",),
+)
+QUEUE_WORKERS = Derived("holdfast_queue_workers", "Workers that serve the queue.", ("queue_name",))
+QUEUE_SLOTS = Derived("holdfast_queue_max_inflight", "Calls that they run at once together.", ("queue_name",))
+QUEUE_PAUSED = Derived("holdfast_queue_paused", "1 while the queue is paused, else 0.", ("queue_name",))
 CALL_RECORDS = Derived("holdfast_call_records", "Records of calls that can be asked for.", ())
 DEAD_LETTERS_KEPT = Derived("holdfast_dead_letters_kept", "Dead letters that wait to be replayed or dropped.", ())
 CALLBACKS_PARKED = Derived("holdfast_callbacks_parked", "Callbacks that wait for their next attempt.", ())

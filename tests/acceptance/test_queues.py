@@ -64,6 +64,14 @@ async def test_an_annotation_sends_a_functions_calls_to_the_queue_that_it_names(
     assert [end["queue"] for end in ends] == ["faas-request", "slow", "slow"]
     assert [end["status"] for end in ends] == ["succeeded"] * 3
     delayed = await server.accept("slowly", b"4", X_Delay="20m")
+    assert (await record(server, delayed))["waiting"]["reason"] == "delayed until"
+    await server.call("/function/chaos/set", json.dumps({"status": 500, "times": 1}).encode())
+    failing = await server.accept("chaos")
+    async with asyncio.timeout(20):
+        while (shown := await record(server, failing))["status"] != "retrying":
+            pass
+    assert shown["waiting"]["reason"] == "backing off until"
+    assert shown["waiting"]["text"].startswith("run 1 failed, the next is at ")
     assert (await queue(server, "slow"))["scheduled"] == 1
     cancelled = await server.call(f"/async-function/{delayed}", method="DELETE")
     assert (cancelled.status_code, (await queue(server, "slow"))["scheduled"]) == (202, 0)
@@ -76,6 +84,21 @@ async def test_a_call_to_a_queue_without_a_worker_is_kept_until_there_is_one(ser
     assert (shown["waiting"], shown["workers"]) == (1, 0)
     assert shown["functions"] == [{"function": "kept.openfaas-fn", "waiting": 1}]
     assert shown["oldest_age_seconds"] >= 0
+    # A gateway that has listened too short a time does not say that there is none.
+    async with asyncio.timeout(20):
+        while (why := (await record(server, call_id))["waiting"])["reason"] != "no worker":
+            assert why["reason"] == "position"
+    assert why == {"reason": "no worker", "position": 1, "text": "no worker serves the queue nobodys"}
+    metrics_url = server.ready["metrics"]
+    health = await server.client.get(f"{metrics_url}/healthz", headers={"Accept": "application/json"})
+    assert health.status_code == 200
+    assert "1 call waits in the queue nobodys and no worker serves it" in health.json()["details"]
+    assert (await server.client.get(f"{metrics_url}/healthz")).text == "OK\n"
+    metrics = (await server.client.get(f"{metrics_url}/metrics")).text
+    assert 'holdfast_queue_workers{queue_name="nobodys"} 0.0' in metrics
+    assert 'holdfast_queue_workers{queue_name="slow"} 1.0' in metrics
+    pending = 'queue_worker_pending_messages{function_name="kept.openfaas-fn",queue_name="nobodys"} 1.0'
+    assert pending in metrics
     async with worker(server.ready["nats"], server.ready["provider"], queue_name="nobodys", ack_wait="2s"):
         assert (await record(server, call_id, "?wait=30s"))["status"] == "succeeded"
         assert (await queue(server, "nobodys"))["workers"] == 1
@@ -88,6 +111,8 @@ async def test_a_paused_queue_keeps_a_hundred_calls_until_it_is_resumed_whatever
     assert (await post(server, "held/pause")).json()["paused"] is True
     async with receiver() as callbacks:
         ids = [await server.accept("holdable", b"x", X_Callback_Url=callbacks.url) for _ in range(100)]
+        why = (await record(server, ids[-1]))["waiting"]
+        assert why == {"reason": "paused", "position": 100, "text": "the queue held is paused until it is resumed"}
         shown = await queue(server, "held")
         assert (shown["paused"], shown["paused_until"], shown["waiting"], shown["running"]) == (True, None, 100, 0)
         (pid,) = server.ready["processes"]["worker of held"]
@@ -142,14 +167,29 @@ async def test_what_is_purged_ends_as_cancelled_and_the_rest_stays(server: Servi
 
 async def test_what_runs_is_not_purged(server: Serving) -> None:
     await deploy(server, "sleepy", "busy", image="holdfast/sleep:latest")
+    await server.call("/function/sleepy?duration=0s")  # it has a replica then
     running = [await server.accept("sleepy?duration=2s") for _ in range(2)]
     async with asyncio.timeout(20):
         while (await queue(server, "busy"))["running"] < 2:
             pass
     waiting = await server.accept("sleepy?duration=1s")
+    why = (await record(server, waiting))["waiting"]
+    assert why == {"reason": "position", "position": 1, "text": "0 calls are in front of it in the queue busy"}
+    assert (await record(server, running[0]))["waiting"] is None
     assert (await post(server, "busy/purge")).json()["purged"] == 1
     ends = [await record(server, call_id, "?wait=30s") for call_id in (*running, waiting)]
     assert [end["status"] for end in ends] == ["succeeded", "succeeded", "cancelled"]
+
+
+async def test_a_call_that_waits_for_its_functions_first_replica_says_so(server: Serving) -> None:
+    silent = {"service": "silent", "image": "x", "envProcess": "sleep 1000", "envVars": {"mode": "http"}}
+    assert (await server.call("/system/functions", json.dumps(silent).encode())).status_code == 202
+    call_id = await server.accept("silent")
+    async with asyncio.timeout(20):
+        while (shown := await record(server, call_id))["waiting"] is None or shown["status"] == "waiting":
+            pass
+    assert (shown["status"], shown["waiting"]["reason"]) == ("running", "function at zero")
+    assert (await server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
 
 
 @pytest.mark.parametrize("name", ["holdfast", "_INBOX", "two words", "a.b"])

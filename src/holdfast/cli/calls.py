@@ -232,6 +232,7 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
         "Accepted": str(raw.get("accepted_at") or ""),
         "Started": str(raw.get("started_at") or ""),
         "Finished": str(raw.get("finished_at") or ""),
+        "Waiting": str((raw.get("waiting") or {}).get("text") or ""),
         "Next run": str(raw.get("next_attempt_at") or ""),
         "Runs": [_run(attempt) for attempt in raw.get("attempts") or []],
         "Result": f"{answer.get('status')}, {answer.get('bytes')} bytes" if answer else "",

@@ -20,6 +20,7 @@ from holdfast.gateway.call_list import CallListRoutes
 from holdfast.gateway.calls import METHODS as CALL_METHODS
 from holdfast.gateway.calls import Calls
 from holdfast.gateway.dead_letters import DeadLetterRoutes
+from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.guard import Guard
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
@@ -169,8 +170,14 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
-        calls = Calls(connection, kept, functions, settings.namespace)
         lanes = stack.enter_context(closing(LaneBoard(connection)))
+        calls = Calls(
+            connection,
+            kept,
+            functions,
+            Explainer(connection, functions, presence, lanes),
+            settings.namespace,
+        )
         acceptor = Acceptor(
             placement=placement,
             publisher=publisher,
@@ -205,7 +212,10 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             body_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
         )
-        metrics_routes = [metrics_route(upstream, settings.namespace, connection), healthz(connected, _NOT_CONNECTED)]
+        metrics_routes = [
+            metrics_route(upstream, settings.namespace, connection, queues.shown),
+            healthz(connected, _NOT_CONNECTED, queues.remarks),
+        ]
         metrics_app = await stack.enter_async_context(AsgiApplication(Starlette(routes=metrics_routes)))
         await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
         server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))

@@ -14,7 +14,7 @@ def of_record(record: CallRecord) -> dict[str, Any]:
     """The document of a call that has a record."""
     first = record.attempts[0].started_at_ns if record.attempts else record.running_since_ns
     result = record.result
-    document: dict[str, Any] = {
+    return {
         **_head(record),
         "started_at": _time(first),
         "finished_at": _time(record.finished_at_ns),
@@ -51,18 +51,20 @@ def of_record(record: CallRecord) -> dict[str, Any]:
         },
         "links": _links(record),
     }
-    return document
 
 
-def of_waiting(waiting: Waiting) -> dict[str, Any]:
+def of_waiting(standing: Waiting) -> dict[str, Any]:
     """The document of a call that stands in its queue and has no record yet."""
-    if waiting.scheduled_at is not None:
+    return {**of_record(record_of(standing)), "next_attempt_at": standing.scheduled_at}
+
+
+def record_of(standing: Waiting) -> CallRecord:
+    """The record of a call that stands in its queue and has none yet."""
+    if standing.scheduled_at is not None:
         status = CallStatus.SCHEDULED
     else:
-        status = CallStatus.RUNNING if waiting.handed_out else CallStatus.WAITING
-    document = of_record(CallRecord.of(waiting.invocation, waiting.queue, status))
-    document["next_attempt_at"] = waiting.scheduled_at
-    return document
+        status = CallStatus.RUNNING if standing.handed_out else CallStatus.WAITING
+    return CallRecord.of(standing.invocation, standing.queue, status)
 
 
 def _head(record: CallRecord) -> dict[str, Any]:

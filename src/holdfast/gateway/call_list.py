@@ -131,11 +131,8 @@ class OfQueue:
             return call_document.of_record(stored.record) if stored.sequence >= self._records_from else None
         schedule = wire.header(message.headers, b"Nats-Schedule")
         at = None if schedule is None else schedule.decode("ascii").removeprefix("@at ")
-        handed_out = at is None and any(
-            consumer.takes(message.subject) and message.sequence <= consumer.delivered_to
-            for consumer in self._consumers
-        )
-        return call_document.of_waiting(Waiting(invocation, self._queue, at, handed_out))
+        line = next((consumer for consumer in self._consumers if consumer.takes(message.subject)), None)
+        return call_document.of_waiting(Waiting(invocation, self._queue, at, message.sequence, line))
 
 
 class CallListRoutes:

@@ -28,8 +28,9 @@ from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
-from holdfast.gateway import call_document
+from holdfast.gateway.call_document import record_of
 from holdfast.gateway.cancelling import stop_running
+from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.headers import NOT_FORWARDED
 from holdfast.invocation import CallId, is_call_id
@@ -48,8 +49,11 @@ CHANGE_WAIT_S = 15.0
 class Calls:
     """Answers for calls; an ASGI application in `app`."""
 
-    def __init__(self, connection: Connection, records: Records, functions: Directory, namespace: str) -> None:
+    def __init__(
+        self, connection: Connection, records: Records, functions: Directory, explainer: Explainer, namespace: str
+    ) -> None:
         self._connection = connection
+        self._explainer = explainer
         self._records = records
         self._functions = functions
         self._namespace = namespace
@@ -75,14 +79,14 @@ class Calls:
                 while not _has_ended(found) and (left := deadline - time.monotonic()) > 0:
                     await _either(changed, min(left, CHANGE_WAIT_S))
                     found = await self._find(call_id)
-        return JSONResponse(_document(found))
+        return JSONResponse(await self._explainer.document(found))
 
     async def result(self, request: Request) -> Response:
         """The function's answer with its status, headers and bytes; 409 while there is none."""
         call_id = _call_id(request)
         found = await self._find(call_id)
         if not isinstance(found, Stored) or found.record.result is None:
-            status = _document(found)["status"]
+            status = _record(found).status
             raise BadRequest(409, f"call {call_id} has no result: it is {status}.")
         result = found.record.result
         if result.size != len(found.body):
@@ -105,9 +109,9 @@ class Calls:
                 # Looked at again now that no change can be missed.
                 while True:
                     found = await self._find(call_id)
-                    document = _document(found)
-                    yield ": still here\n\n" if document == sent else _event(document)
-                    sent = document
+                    shown = await self._explainer.document(found)
+                    yield ": still here\n\n" if shown == sent else _event(shown)
+                    sent = shown
                     if _has_ended(found):
                         return
                     await _either(changed, CHANGE_WAIT_S)
@@ -123,7 +127,7 @@ class Calls:
             found = await self._find(call_id)
             if _has_ended(found):
                 await self._finish_cancel(found)
-                raise BadRequest(409, f"call {call_id} has ended already: it is {_document(found)['status']}.")
+                raise BadRequest(409, f"call {call_id} has ended already: it is {_record(found).status}.")
             try:
                 if await self._cancelled(call_id, found):
                     return Response(status_code=202, headers={"X-Call-Id": call_id})
@@ -136,7 +140,7 @@ class Calls:
             record, replaces = found.record, found.sequence
             may_run = record.status is CallStatus.RUNNING
         else:
-            record = CallRecord.of(found.invocation, found.queue, CallStatus.WAITING)
+            record = record_of(found)
             replaces = 0
             may_run = found.handed_out
         if may_run:
@@ -206,8 +210,8 @@ def _wait(text: str) -> float:
         raise BadRequest(400, f"wait cannot be used: {error}.") from error
 
 
-def _document(found: Stored | Waiting) -> dict[str, Any]:
-    return call_document.of_record(found.record) if isinstance(found, Stored) else call_document.of_waiting(found)
+def _record(found: Stored | Waiting) -> CallRecord:
+    return found.record if isinstance(found, Stored) else record_of(found)
 
 
 def _has_ended(found: Stored | Waiting) -> bool:

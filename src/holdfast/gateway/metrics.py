@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 import structlog
@@ -26,7 +27,9 @@ MOST_NAMESPACES = 100
 log = structlog.get_logger()
 
 
-def metrics(upstream: Upstream, default_namespace: str, connection: Connection) -> Route:
+def metrics(
+    upstream: Upstream, default_namespace: str, connection: Connection, queues: Callable[[], Awaitable[list[Shown]]]
+) -> Route:
     """`GET /metrics`. Provider and NATS are asked at each reading; while one is away its metrics are absent."""
 
     async def services() -> list[Shown]:
@@ -51,8 +54,16 @@ def metrics(upstream: Upstream, default_namespace: str, connection: Connection) 
             Shown(telemetry.CALLBACKS_PARKED, [((), held.parked_callbacks)]),
         ]
 
+    async def lines() -> list[Shown]:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return await queues()
+        except (QueueError, TimeoutError) as error:
+            log.warning("metrics without those of the queues", error=str(error) or "no answer in time")
+            return []
+
     async def answer(_request: Request) -> Response:
-        shown = [found for part in await asyncio.gather(services(), stored()) for found in part]
+        shown = [found for part in await asyncio.gather(services(), stored(), lines()) for found in part]
         # In a thread: reading the files of several processes takes 0.1 s for a hundred functions, and calls go on.
         text, content_type = await asyncio.to_thread(exposition, shown)
         return Response(text, media_type=content_type)

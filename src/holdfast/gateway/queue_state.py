@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
 
-from holdfast.errors import PeerError
+from holdfast import telemetry
+from holdfast.errors import PeerError, QueueError
+from holdfast.exposition import Shown
 from holdfast.function import FunctionRef
 from holdfast.gateway.metrics import deployed
 from holdfast.gateway.upstream import Upstream
@@ -21,11 +24,12 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.depth import QueueDepth, by_function, depth
 from holdfast.queue.presence import Presence, Worker
 from holdfast.queue.waiting import queues
+from holdfast.telemetry import Derived
 
 SHARE = 20
 # Counting by function is done for at most one part in so many of the time.
 LEAST_PAUSE_S = 1.0
-PROVIDER_TIMEOUT_S = 2.0
+LOOK_TIMEOUT_S = 2.0
 
 log = structlog.get_logger()
 
@@ -39,6 +43,11 @@ class QueueState(NamedTuple):
     """Whether there is a worker; None while that cannot be told, just after the gateway's start."""
     functions: Counter[FunctionRef]
     """Waiting calls of each deployed function that has any."""
+
+    @property
+    def slots(self) -> int:
+        """Calls that its workers run at once together."""
+        return sum(worker.number("max_inflight") for worker in self.workers)
 
 
 class QueueStates:
@@ -66,6 +75,45 @@ class QueueStates:
         """All queues, by name. Raises QueueError."""
         return [await self.of(queue) for queue in await self.names()]
 
+    async def shown(self) -> list[Shown]:
+        """The queues as the metrics show them. Raises QueueError."""
+        states = await self.all()
+        known = [state for state in states if state.is_served is not None]
+
+        def per_queue(derived: Derived, of: Callable[[QueueState], float], states: list[QueueState]) -> Shown:
+            return Shown(derived, [((state.depth.queue,), of(state)) for state in states])
+
+        pending: list[tuple[tuple[str, ...], float]] = [
+            ((state.depth.queue, str(function)), float(waiting))
+            for state in states
+            for function, waiting in state.functions.items()
+        ]
+        return [
+            Shown(telemetry.PENDING_MESSAGES, pending),
+            per_queue(telemetry.OLDEST_AGE, lambda state: state.depth.oldest_age_s or 0.0, states),
+            per_queue(telemetry.QUEUE_PAUSED, lambda state: float(state.depth.paused), states),
+            # What a gateway that has just begun to listen does not know it does not say.
+            per_queue(telemetry.QUEUE_WORKERS, lambda state: float(len(state.workers)), known),
+            per_queue(telemetry.QUEUE_SLOTS, lambda state: float(state.slots), known),
+        ]
+
+    async def remarks(self) -> list[str]:
+        """What an operator should know: queues whose calls nobody takes out."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return [remark for queue in await self.names() if (remark := await self._remark(queue)) is not None]
+        except (QueueError, TimeoutError) as error:
+            return [f"queues cannot be looked at: {str(error) or 'no answer in time'}"]
+
+    async def _remark(self, queue: str) -> str | None:
+        found = await depth(self._connection, queue)
+        calls = "1 call waits" if found.waiting == 1 else f"{found.waiting} calls wait"
+        if found.waiting and self._presence.is_served(queue) is False:
+            return f"{calls} in the queue {queue} and no worker serves it"
+        if found.paused:
+            return f"the queue {queue} is paused, {calls} in it"
+        return None
+
     async def _by_function(self, queue: str) -> Counter[FunctionRef]:
         # One at a time: everybody who comes meanwhile gets the same answer.
         async with self._counting:
@@ -74,7 +122,7 @@ class QueueStates:
             if began < not_before:
                 return counted
             try:
-                async with asyncio.timeout(PROVIDER_TIMEOUT_S):
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
                     services = await deployed(self._upstream, self._namespace)
             except (PeerError, ValueError, TimeoutError) as error:
                 log.warning("waiting calls not counted by function", queue=queue, error=str(error))

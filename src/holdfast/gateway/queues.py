@@ -163,7 +163,7 @@ def _document(state: QueueState) -> dict[str, Any]:
         "paused": found.paused,
         "paused_until": None if until is None else until.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "workers": len(state.workers),
-        "max_inflight": sum(worker.number("max_inflight") for worker in state.workers),
+        "max_inflight": state.slots,
         "functions": [
             {"function": str(function), "waiting": waiting}
             for function, waiting in sorted(state.functions.items(), key=lambda counted: (-counted[1], str(counted[0])))

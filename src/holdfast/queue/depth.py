@@ -17,17 +17,18 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from holdfast.errors import QueueUnavailable
+from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
-from holdfast.queue.topology import STREAM_PREFIX
+from holdfast.queue.topology import MOST_PENDING, STREAM_PREFIX
 
 FOR_EVER = datetime(2200, 1, 1, tzinfo=UTC)
 # JetStream pauses until an instant; this one stands for no end. Go's durations, in which it counts what remains, reach
 # 292 years.
-_NO_END = datetime(2150, 1, 1, tzinfo=UTC)
+END_OF_PAUSE_UNKNOWN = datetime(2150, 1, 1, tzinfo=UTC)
+# A pause beyond this has no end of its own.
 RESUME_AFTER = timedelta(milliseconds=100)
 # A consumer whose pause runs out serves its pulls at that moment; one whose pause is taken away does so with its next
 # heartbeat, seconds later.
@@ -44,6 +45,8 @@ class Consumer(NamedTuple):
     """Sequence of the newest message that was handed out; what waits stands behind it."""
     waiting: int
     running: int
+    limit: int | None
+    """How many of its messages may be handed out at once, when that is less than for a whole queue."""
     paused_until: datetime | None
     now: datetime
     """The server's time."""
@@ -100,6 +103,14 @@ async def consumers(connection: Connection, queue: str) -> list[Consumer]:
             return found
 
 
+async def consumer_named(connection: Connection, queue: str, name: str) -> Consumer | None:
+    """One consumer of a queue's stream; None when there is none of that name. Raises QueueUnavailable."""
+    try:
+        return _read(await ask(connection, f"CONSUMER.INFO.{STREAM_PREFIX}{queue}.{name}"))
+    except QueueRefused:
+        return None
+
+
 async def depth(connection: Connection, queue: str) -> QueueDepth:
     """How much is in a queue. Raises as `consumers` does."""
     stream, found = await asyncio.gather(
@@ -120,7 +131,7 @@ async def depth(connection: Connection, queue: str) -> QueueDepth:
         scheduled=max(0, messages - waiting - running),
         oldest_age_s=max((age for age in ages if age is not None), default=None),
         paused=paused_until is not None,
-        paused_until=None if paused_until is None or paused_until > _NO_END else paused_until,
+        paused_until=None if paused_until is None or paused_until > END_OF_PAUSE_UNKNOWN else paused_until,
     )
 
 
@@ -204,6 +215,7 @@ def _read(info: dict[str, Any]) -> Consumer:
         delivered_to=info["delivered"]["stream_seq"],
         waiting=info["num_pending"],
         running=info["num_ack_pending"],
+        limit=most if (most := config.get("max_ack_pending", MOST_PENDING)) < MOST_PENDING else None,
         paused_until=_instant(until) if info.get("paused") and until else None,
         now=_instant(info["ts"]),
     )

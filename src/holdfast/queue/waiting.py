@@ -14,6 +14,7 @@ from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
+from holdfast.queue.depth import Consumer, consumer_named
 from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
 from holdfast.queue.topology import STREAM_PREFIX
@@ -30,8 +31,24 @@ class Waiting(NamedTuple):
     queue: str
     scheduled_at: str | None
     """RFC 3339; None for one that can run."""
-    handed_out: bool
-    """Whether a worker may have it: it stands before what the consumer will hand out next."""
+    sequence: int
+    line: Consumer | None
+    """The consumer that hands it out; None for one that waits for its time, and where no worker has ever been."""
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether a worker may have it: it stands before what the consumer will hand out next."""
+        return self.line is not None and self.sequence <= self.line.delivered_to
+
+    @property
+    def position(self) -> int:
+        """Its place among those that can run, 1 for the next. Never too small.
+
+        Told by sequences: what was removed or waits for its time between them is counted as well, up to all that wait.
+        """
+        if self.line is None:
+            return 1
+        return max(1, min(self.sequence - self.line.delivered_to, self.line.waiting))
 
 
 class Standing(NamedTuple):
@@ -112,18 +129,10 @@ async def find(connection: Connection, call_id: CallId) -> Waiting | None:
                 from_delivery(subject, message.headers, message.payload),
                 queue,
                 None if schedule is None else schedule.decode("ascii").removeprefix("@at "),
-                schedule is None and sequence <= await _last_handed_out(connection, queue, consumer_of(subject)),
+                sequence,
+                await consumer_named(connection, queue, consumer_of(subject)) if schedule is None else None,
             )
     return None
-
-
-async def _last_handed_out(connection: Connection, queue: str, consumer: str) -> int:
-    try:
-        info = await ask(connection, f"CONSUMER.INFO.{STREAM_PREFIX}{queue}.{consumer}")
-    except QueueRefused:
-        return 0  # no worker has ever asked it for anything
-    sequence: int = info["delivered"]["stream_seq"]
-    return sequence
 
 
 async def remove(connection: Connection, queue: str, call_id: CallId) -> int:
