@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import structlog
@@ -163,7 +163,8 @@ class Directory:
             task = self._poll(ref)
             # Waited for, not awaited: it serves the others when one of them gives up.
             await asyncio.wait([task], timeout=wait_s)
-            found = task.result() if task.done() else entry
+            # Without an answer nothing is known to be ready: what was is why it is asked for.
+            found = task.result() if task.done() else replace(entry, origins=())
         if isinstance(found, ProviderUnavailable):
             raise found
         return found

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from holdfast import sockets
 from holdfast.errors import HoldfastError, SettingError
 from holdfast.tally import write_all
 
@@ -48,6 +49,7 @@ def run_part(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     failures: list[HoldfastError] = []
     gc.freeze()  # what was imported stays: no look at it again
     gc.set_threshold(GARBAGE_AFTER)
+    sockets.allow_many()
     try:
         uvloop.run(supervised())
     except* HoldfastError as group:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
+import resource
 import socket
+from contextlib import suppress
 
 from holdfast.errors import StartError
 
 UNLIKELY_PORTS = (20_000, 32_000)
+MANY = 65_536
+# Open descriptors. Not more, where more is allowed: some programs close each that there could be when they start.
 BACKLOG = 4096
 # Bursts of short connections arrive faster than one loop turn accepts them; the kernel caps this at net.core.somaxconn.
 
@@ -66,6 +70,19 @@ def unlikely_port() -> int:
             continue
         return port
     raise StartError(f"no free port was found between {UNLIKELY_PORTS[0]} and {UNLIKELY_PORTS[1]}.")
+
+
+def allow_many() -> None:
+    """Let this process, and its children, have as many open connections as the system allows it to ask for.
+
+    Shells give 1,024 descriptors at first, for programs that use select(); a gateway with a thousand callers has two
+    thousand connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY if hard == resource.RLIM_INFINITY else min(hard, MANY)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # a sandbox may refuse: then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def port_of(sock: socket.socket) -> int:

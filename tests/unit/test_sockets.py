@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -52,3 +54,18 @@ def test_the_url_names_this_machine_where_all_addresses_listen() -> None:
     if socket.has_ipv6:
         with sockets.listen("::1", 0, purpose="test", option="none") as six:
             assert sockets.url_of(six) == f"http://[::1]:{sockets.port_of(six)}"
+
+
+LIMITED = """
+import resource
+from holdfast import sockets
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+sockets.allow_many()
+print(resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard if hard >= 0 else sockets.MANY, sockets.MANY), hard))
+"""
+
+
+def test_as_many_connections_are_allowed_as_the_system_lets_a_process_ask_for() -> None:
+    ran = subprocess.run([sys.executable, "-c", LIMITED], stdout=subprocess.PIPE, text=True, check=True)
+    assert ran.stdout == "True\n"

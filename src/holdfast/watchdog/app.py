@@ -88,6 +88,7 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
             settings.host, settings.port, purpose="watchdog", option="port"
         )
         listening.set_inheritable(False)
+        sockets.allow_many()
         ready_fd = _ready_fd()
         open_function = _function(settings, log)
         return uvloop.run(_main(settings, open_function, listening, ready_fd, log))

@@ -1,0 +1,80 @@
+"""What gateways and workers remember of a provider's functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from holdfast.directory import FORGET_S, FRESH_S, Directory, directory
+from holdfast.function import FunctionRef
+from holdfast.http1.client import ClientPool
+from tests.support.providers import RunningProvider, provider
+
+CAT = FunctionRef("cat")
+
+
+class Stage(NamedTuple):
+    provider: RunningProvider
+    pool: ClientPool
+    functions: Directory
+
+    async def scale(self, replicas: int) -> None:
+        answer = await self.provider.client.post("/system/scale-function/cat", json={"replicas": replicas})
+        assert answer.status_code == 202
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    async with (
+        provider("functions: {cat: {fprocess: cat}}", folder, provider_data=str(folder / "data")) as running,
+        ClientPool() as pool,
+        directory(pool, running.url, None) as functions,
+    ):
+        await running.ready("cat")
+        yield Stage(running, pool, functions)
+
+
+async def test_a_replica_that_was_not_asked_about_for_a_while_is_not_called(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        found = await on.functions.find(CAT)
+        assert found is not None
+        assert found.pick() is not None
+        # Nobody calls it; meanwhile its port could become another function's.
+        await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
+        known = on.functions.known(CAT)
+        assert known is not None, "that it exists is still known"
+        assert known.pick() is None
+        again = await on.functions.ready(CAT, 10.0)
+        assert again is not None
+        assert again.pick() is not None
+
+
+async def test_all_who_wait_for_a_function_share_one_request_and_one_start(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await on.scale(0)
+        entries = await asyncio.gather(*(on.functions.ready(CAT, 30.0) for _ in range(500)))
+        assert all(entry is not None and entry.pick() is not None for entry in entries)
+        assert on.pool.connections <= 2
+        assert sum("a call waits" in line for line in on.provider.lines) == 1
+
+
+async def test_who_gives_up_waiting_takes_nobody_with_him(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await on.functions.find(CAT)
+        # It cannot start from now on, until its command is one.
+        document = {"service": "cat", "image": "c", "envProcess": "cat", "envVars": {"mode": "http"}}
+        assert (await on.provider.client.post("/system/functions", json=document)).status_code == 202
+        await on.scale(0)
+        await asyncio.sleep(FRESH_S + 0.1)
+        patient = asyncio.create_task(on.functions.ready(CAT, 60.0))
+        hasty = await on.functions.ready(CAT, 0.5)
+        assert hasty is not None
+        assert hasty.pick() is None
+        document = {"service": "cat", "image": "c", "envProcess": "cat"}
+        assert (await on.provider.client.post("/system/functions", json=document)).status_code == 202
+        entry = await patient
+        assert entry is not None
+        assert entry.pick() is not None
