@@ -259,6 +259,18 @@ class GatewaySettings(Settings):
     max_connections: int = _integer(
         "max_connections", "10000", "Most open connections; further ones are refused.", least=1
     )
+    max_held_bytes: int = _integer(
+        "max_held_bytes",
+        str(256 * 1024 * 1024),
+        "Most bytes of request bodies that a gateway keeps in memory at a time; further ones are answered 503.",
+        least=1024 * 1024,
+    )
+    max_waiting: int = _integer(
+        "max_waiting",
+        "0",
+        "Most calls that a queue holds: those that wait for their turn or their time and those being run. Further ones "
+        "are answered 503. 0: no limit.",
+    )
     max_idle_conns_per_host: int = _integer(
         "max_idle_conns_per_host", "1024", "Idle connections kept per function replica."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from typing import NamedTuple
 
@@ -273,6 +274,18 @@ class Ends(dict[tuple[FunctionRef, str], Counter]):
 ENDS = Ends()
 
 
+# What steers a terminal. Line ends and tabs stay: a value with one of them is quoted, and tracebacks have them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _without_controls(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what would steer the terminal of whoever reads the log: values may come from callers."""
+    for key, value in event.items():
+        if isinstance(value, str) and _CONTROL.search(value):
+            event[key] = _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", value)
+    return event
+
+
 def configure_logging(settings: LogSettings, part: str) -> None:
     """Send every log line of this process to standard error as one event with fields, `part` among them."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -281,6 +294,7 @@ def configure_logging(settings: LogSettings, part: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _without_controls,
     ]
     renderer: structlog.typing.Processor
     if settings.encoding == "json":

@@ -86,3 +86,21 @@ def test_counts_that_cannot_be_read_do_not_keep_the_server_from_starting(
     (folder / "counter_4712.db").write_bytes(b"")
     carry_over(folder)
     assert exposition.invocations() == {"figlet.openfaas-fn": 2}
+
+
+LOG = r"""
+import logging, structlog
+from holdfast import telemetry
+from holdfast.settings import LogSettings
+telemetry.configure_logging(LogSettings.from_environment({"log_encoding": "%s"}), "gateway")
+structlog.get_logger().warning("refused", target="/a\nforged event", name="\x1b[31m\x9b\x07", raw=b"\x1b\n")
+logging.getLogger("library").warning("a library's %%s", "\x1b]0;word")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["console", "json"])
+def test_a_value_neither_begins_a_line_of_the_log_nor_steers_a_terminal(encoding: str) -> None:
+    said = subprocess.run([sys.executable, "-c", LOG % encoding], check=True, capture_output=True, timeout=60).stderr
+    assert said.count(b"\n") == 2
+    assert not set(said) & {0x1B, 0x07, 0x9B}
+    assert b"forged event" in said

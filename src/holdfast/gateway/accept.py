@@ -27,6 +27,7 @@ from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.placement import Placement
+from holdfast.gateway.room import FULL_FOR_S, QueueFull, Room
 from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
@@ -34,7 +35,7 @@ from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, is_call_id, ne
 from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 
-QUEUE_FULL = 10077
+STREAM_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
 NO_STREAM = 503
 # The code of a publish that no stream took.
@@ -203,6 +204,7 @@ class Acceptor:
         self,
         *,
         placement: Placement,
+        room: Room,
         publisher: Publisher,
         lanes: LaneBoard,
         functions: Directory,
@@ -221,6 +223,7 @@ class Acceptor:
         self.guard = guard
         self.max_depth = max_depth
         self.tasks = tasks
+        self._room = room
         self._functions = functions
         self._max_body_bytes = max_body_bytes
 
@@ -254,6 +257,9 @@ class Acceptor:
         except BadRequest as error:
             telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(exchange, error.status, str(error))
+            return
+        if not self._room.take(queue):
+            _refuse_unstored(exchange, ref, QueueFull(queue))
             return
         exchange.collect(self._max_body_bytes, accepting.body_complete)
 
@@ -302,8 +308,10 @@ def _once(name: bytes, before: bytes, value: bytes) -> bytes:
 
 def _why_not_stored(error: Exception) -> tuple[int, str, int]:
     """Status, text and Retry-After seconds for a call that JetStream did not confirm."""
-    if isinstance(error, QueueRefused) and error.err_code == QUEUE_FULL:
-        return 503, "the queue is full: the call was not accepted, try again later.", 10
+    if isinstance(error, QueueFull):
+        return 503, f"{error}: the call was not accepted, try again later.", FULL_FOR_S
+    if isinstance(error, QueueRefused) and error.err_code == STREAM_FULL:
+        return 503, "the queue is full: the call was not accepted, try again later.", FULL_FOR_S
     if isinstance(error, QueueRefused):
         return 503, f"the queue refused the call, it was not accepted: {error.description}.", 5
     return 503, "the queue cannot be reached: the call is not confirmed as stored, so send it again.", 1

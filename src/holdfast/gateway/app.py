@@ -33,6 +33,7 @@ from holdfast.gateway.prefer import Prefer
 from holdfast.gateway.queue_state import QueueStates
 from holdfast.gateway.queues import QueueRoutes
 from holdfast.gateway.refusals import HANDLERS
+from holdfast.gateway.room import watched_room
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
@@ -180,6 +181,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         )
         acceptor = Acceptor(
             placement=placement,
+            room=await stack.enter_async_context(watched_room(connection, settings.max_waiting)),
             publisher=publisher,
             lanes=lanes,
             functions=functions,
@@ -207,6 +209,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             max_header_bytes=settings.max_header_bytes,
             max_headers=settings.max_headers,
             max_connections=settings.max_connections,
+            max_held_bytes=settings.max_held_bytes,
             head_timeout_s=settings.head_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
             body_timeout_s=settings.read_timeout_s,

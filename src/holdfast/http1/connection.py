@@ -56,7 +56,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self.server.admit(self)
         self._deadline = self.server.now + self.limits.idle_timeout_s
         if self.server.connections > self.limits.max_connections:
-            self.take_refusal(Refusal(503, f"The server has {self.limits.max_connections} connections, its limit."))
+            self.take_refusal(Refusal(503, f"The server has {self.limits.max_connections} connections, its limit.", 1))
         elif self.server.draining:
             self._close()
 
@@ -133,6 +133,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         mode = exchange.mode
         if mode == COLLECT or mode == HOLD:  # noqa: PLR1714, SIM109 - a tuple costs more, and this is hot
             exchange.parts.append(data)
+            if exchange.chunked and mode == COLLECT and not exchange.keep_in_memory(len(data)):
+                return
         elif mode == STREAM and exchange.reader is not None and exchange.received <= exchange.limit:
             try:
                 exchange.reader.body_data(data)
@@ -289,6 +291,18 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         """Whether the rest of an unwanted body is short enough to be read and thrown away."""
         length = exchange.content_length
         return length is not None and length - exchange.received <= self.limits.max_drain_bytes
+
+    def hold(self, size: int) -> bool:
+        """Keep bytes of a body in memory, if all connections together may."""
+        server = self.server
+        if server.held_bytes + size > self.limits.max_held_bytes:
+            return False
+        server.held_bytes += size
+        return True
+
+    def let_go(self, size: int) -> None:
+        """They are not kept any more."""
+        self.server.held_bytes -= size
 
     def answer_finished(self, exchange: Exchange) -> None:
         """The answer is complete. HOT."""

@@ -17,6 +17,7 @@ from holdfast.http1.framing import (
     KEEP_ALIVE,
     BodyFraming,
     answer_framing,
+    bodies_too_large,
     body_too_large,
     framing_line,
 )
@@ -81,6 +82,7 @@ class Exchange:
         "content_length",
         "done",
         "headers",
+        "held",
         "keep",
         "limit",
         "lost",
@@ -131,6 +133,7 @@ class Exchange:
         self.mode = HOLD
         self.parts: list[bytes] = []
         self.received = 0
+        self.held = 0
         self.limit: float = float("inf")
         self.done: Callable[[Exchange, bytes], None] | None = None
         self.reader: BodyReader | None = None
@@ -155,6 +158,10 @@ class Exchange:
         if self.mode != COLLECT:
             self._choose(COLLECT)
         if self.over or not self._within(limit):
+            return
+        # Counted at once when its length is known, else as it comes.
+        size = self.content_length or self.received
+        if size and not self.held and not self.keep_in_memory(size):
             return
         self.done = done
         if self.complete:
@@ -361,6 +368,8 @@ class Exchange:
 
     def _finish(self) -> None:
         self.over = True
+        if self.held:
+            self._lane.let_go(self.held)
         self._on_gone = self._on_pause = self._on_resume = None
         if not self.complete and self.mode != DISCARD:
             # A streamed answer ended while its request was still coming: too late to announce anything.
@@ -369,6 +378,14 @@ class Exchange:
         self._lane.answer_finished(self)
 
     # ---- called by the lane
+
+    def keep_in_memory(self, size: int) -> bool:
+        """Count bytes of the body that are kept until the answer is complete; False: they were one too many."""
+        if not self._lane.hold(size):
+            self._lane.refuse(self, bodies_too_large(self._lane.limits.max_held_bytes))
+            return False
+        self.held += size
+        return True
 
     def flow(self, *, paused: bool) -> None:
         """The socket's write buffer has filled or emptied."""
@@ -381,6 +398,8 @@ class Exchange:
         if self.over:
             return
         self.over = self.lost = True
+        if self.held:
+            self._lane.let_go(self.held)
         reader, self.reader = self.reader, None
         callback, self._on_gone = self._on_gone, None
         self._on_pause = self._on_resume = self.done = None

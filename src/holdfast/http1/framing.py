@@ -36,6 +36,8 @@ class Refusal(NamedTuple):
 
     status: int
     sentence: str
+    retry_after_s: int = 0
+    """When to try again; 0: the same request would be refused again."""
 
 
 def judge(
@@ -139,6 +141,11 @@ def body_too_large(limit: int) -> Refusal:
     return Refusal(413, f"The request body is larger than the limit of {limit} bytes.")
 
 
+def bodies_too_large(limit: int) -> Refusal:
+    """The refusal of a body that would fit if others were not held at the same time."""
+    return Refusal(503, f"The server holds {limit} bytes of request bodies, its limit: try again shortly.", 1)
+
+
 def not_http(reason: str) -> Refusal:
     """The refusal of bytes that cannot be parsed; `reason` is the parser's."""
     return Refusal(400, f"The request is not valid HTTP/1.1: {reason}.")
@@ -147,9 +154,10 @@ def not_http(reason: str) -> Refusal:
 def refusal_message(refusal: Refusal, date: bytes, *, with_body: bool = True) -> bytes:
     """The whole answer of a refusal; it always ends the connection."""
     body = refusal.sentence.encode() + b"\n"
-    return b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
+    return b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b%b%b\r\n%b" % (
         status_line(refusal.status),
         len(body),
+        b"Retry-After: %d\r\n" % refusal.retry_after_s if refusal.retry_after_s else b"",
         date,
         CLOSE,
         body if with_body else b"",

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from holdfast.http1.framing import Refusal
+from holdfast.http1.limits import Limits
 
 if TYPE_CHECKING:
     from holdfast.http1.exchange import Exchange
@@ -15,6 +16,7 @@ class Lane(Protocol):
     """What an exchange needs of its connection."""
 
     client_host: str
+    limits: Limits
     loop: asyncio.AbstractEventLoop
     reading: bool
 
@@ -36,6 +38,12 @@ class Lane(Protocol):
 
     def may_drain(self, exchange: Exchange) -> bool:
         """Whether the rest of an unwanted body is so short that the connection can be kept."""
+
+    def hold(self, size: int) -> bool:
+        """Keep so many bytes of a body in memory; False: all connections together keep as much as they may."""
+
+    def let_go(self, size: int) -> None:
+        """What was held is not kept any more."""
 
     def answer_finished(self, exchange: Exchange) -> None:
         """The answer is complete."""

@@ -22,6 +22,8 @@ class Limits:
     """How much of a body that nobody asked for is read and thrown away to keep the connection; beyond it, it closes."""
     max_connections: int = 10_000
     """Open connections; one more is answered 503 and closed."""
+    max_held_bytes: int = 268_435_456
+    """Request bodies that are collected, or collected and not answered yet, over all connections; beyond it 503."""
     head_timeout_s: float = 10.0
     """From the first byte of a request head to its last; beyond it 408."""
     idle_timeout_s: float = 75.0

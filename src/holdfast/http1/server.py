@@ -88,6 +88,8 @@ class Server:
         """The loop's time at the last sweep: deadlines are set from it, a second of error costs nothing."""
         self.date: bytes = b""
         """The current Date header line."""
+        self.held_bytes: int = 0
+        """Request bodies in memory, over all connections; see Limits.max_held_bytes."""
         self.port: int = 0
         """The port of the first listening socket; stays when it is closed."""
         self._listeners: list[asyncio.Server] = []

@@ -274,6 +274,37 @@ async def test_connections_beyond_the_limit_are_refused_and_those_within_work() 
             assert (await c.ask(post(b"hi"))).status == 200
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_beyond_what_all_may_hold_are_refused_until_others_are_answered(*, chunked: bool) -> None:
+    app = Script(lambda exchange: exchange.collect(1000, lambda ex, body: collected.put_nowait((ex, body))))
+    collected: asyncio.Queue[tuple[Exchange, bytes]] = asyncio.Queue()
+
+    def sized(size: int) -> bytes:
+        if not chunked:
+            return post(b"x" * size)
+        return POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size)
+
+    async with serve(app, limits=Limits(max_held_bytes=1000)) as server:
+        async with client(server.port) as first, client(server.port) as second, client(server.port) as third:
+            first.send(sized(600))
+            exchange, body = await asyncio.wait_for(collected.get(), PATIENCE_S)
+            assert len(body) == 600
+            refused = await second.ask(sized(401))
+            assert (refused.status, refused[b"retry-after"], refused[b"connection"]) == (503, b"1", b"close")
+            assert b"1000 bytes" in refused.body
+            third.send(sized(400))
+            await asyncio.wait_for(collected.get(), PATIENCE_S)
+            assert server.held_bytes == 1000
+            exchange.respond(204)
+            assert (await first.answer()).status == 204
+            assert server.held_bytes == 400
+            first.send(sized(600))
+            await asyncio.wait_for(collected.get(), PATIENCE_S)
+        # Whoever leaves holds nothing any more.
+        await no_connections(server)
+        assert server.held_bytes == 0
+
+
 async def test_draining_closes_idle_connections_and_lets_exchanges_finish() -> None:
     app = silent()
     async with serve(app) as server, client(server.port) as idle, client(server.port) as busy:
