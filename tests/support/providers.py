@@ -25,8 +25,10 @@ class RunningProvider:
     process: Process
     client: httpx.AsyncClient
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, data: str) -> None:
         self.url = url
+        self.data = data
+        """The runtime's folder."""
         self.lines: list[str] = []
         self._changed = asyncio.Event()
 
@@ -67,7 +69,8 @@ async def provider(
         (folder / "stack.yml").write_text(stack)
         path = str(folder / "stack.yml")
     with sockets.listen("127.0.0.1", 0, purpose="test", option="nothing") as listening:
-        running = RunningProvider(sockets.url_of(listening))
+        environ = {"provider_data": str(folder / ".provider"), **environ}
+        running = RunningProvider(sockets.url_of(listening), environ["provider_data"])
         async with (
             httpx.AsyncClient(base_url=running.url, timeout=TIMEOUT_S * 2, trust_env=False) as client,
             start(
@@ -76,7 +79,6 @@ async def provider(
                     **os.environ,
                     LISTEN_FD: str(listening.fileno()),
                     "stack": path,
-                    "provider_data": str(folder / ".provider"),
                     **environ,
                 },
                 cwd=cwd,

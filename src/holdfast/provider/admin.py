@@ -215,7 +215,9 @@ class Admin:
         """`DELETE`: 202; 409 while there are functions in it, or when it is the default one."""
         name = read_namespace_name(request.path_params["name"])
         self._must_exist(name)
-        if any(function.deployment.ref.namespace == name for function in self._functions) or name == self._namespace:
+        if name == self._namespace:
+            return PlainTextResponse(f"namespace {name} is the default one and stays\n", 409)
+        if any(function.deployment.ref.namespace == name for function in self._functions):
             return PlainTextResponse(f"namespace {name} is in use: remove its functions first\n", 409)
         for secret in self._secrets.names(name):
             self._secrets.remove(name, secret)
@@ -242,6 +244,8 @@ async def _body(request: Request) -> Any:
         body += piece
         if len(body) > MOST_BODY_BYTES:
             raise HTTPException(413, f"the body is larger than {MOST_BODY_BYTES} bytes")
+    if not body:
+        raise DeploymentError("", "the body is empty: expected a JSON object")
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Api:
     async def list_functions(self, request: Request) -> Response:
         """`GET /system/functions?namespace=`; without one of the default namespace, as OpenFaaS's providers."""
         wanted = request.query_params.get("namespace", "") or self._namespace
-        return JSONResponse([_shown(one) for one in self._functions if one.deployment.ref.namespace == wanted])
+        found = [_shown(one) for one in self._functions if one.deployment.ref.namespace == wanted]
+        return JSONResponse(sorted(found, key=lambda shown: str(shown["name"])))
 
     async def describe(self, request: Request) -> Response:
         """`GET /system/function/<name>?namespace=&usage=1&wait=10s`.
@@ -172,9 +174,20 @@ async def _refuse_deployment(_request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{error}\n", status_code=404 if isinstance(error, NotThereError) else 400)
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
-    return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=error.headers)
+    text = error.detail
+    if text == HTTPStatus(error.status_code).phrase:  # the framework's own, which says no more than the status
+        text = f"{request.method} {request.url.path[:200]!r} is not a route of this API"
+    return PlainTextResponse(f"{text}\n", status_code=error.status_code, headers=error.headers)
+
+
+async def _could_not_write(request: Request, error: Exception) -> Response:
+    """A full disk, say. Functions run on; what was asked for may hold only until the next start."""
+    assert isinstance(error, OSError)  # noqa: S101 - it is registered for these
+    reason = error.strerror or type(error).__name__
+    log.error("the runtime's folder cannot be written", route=request.url.path[:200], error=str(error))
+    return PlainTextResponse(f"the runtime's folder cannot be written: {reason}\n", status_code=500)
 
 
 def run(settings: ProviderSettings, logs: LogSettings) -> int:
@@ -233,7 +246,11 @@ async def _serve_functions(settings: ProviderSettings, held: Confinements, stop:
             running.deploy(deployment)
         app: Any = Starlette(
             routes=[*Api(running, settings.namespace).routes, *admin.routes, *bundles.routes],
-            exception_handlers={HTTPException: _refuse, DeploymentError: _refuse_deployment},
+            exception_handlers={
+                HTTPException: _refuse,
+                DeploymentError: _refuse_deployment,
+                OSError: _could_not_write,
+            },
         )
         if credentials is not None:
             app = BasicAuth(app, credentials)

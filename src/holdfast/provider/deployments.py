@@ -6,6 +6,7 @@ No I/O beyond a look at whether a handler's folder is there; what runs is in rep
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -105,6 +106,10 @@ def launch(
         if deployment.packages is not None:
             environ["handler_packages"] = str(deployment.packages)
     elif process:
+        try:
+            shlex.split(process)
+        except ValueError as error:
+            raise DeploymentError(function, f"the command {process!r:.200} cannot be read: {error}") from error
         environ["fprocess"] = process
         if deployment.packages is not None:
             # The `python3` of a command is the one that runs Holdfast; so it finds them.

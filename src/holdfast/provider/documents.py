@@ -140,7 +140,10 @@ def read_reference(document: Any, key: str, namespace: str) -> FunctionRef:
 
 def read_replicas(document: Any) -> int:
     """The number in a ScaleServiceRequest. Raises DeploymentError."""
-    replicas = _object(document, "").get("replicas")
+    fields = _object(document, "")
+    if fields.get("replicas") is None:
+        raise DeploymentError("", f"replicas is missing: a whole number from 0 to {MOST_REPLICAS}")
+    replicas = fields["replicas"]
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MOST_REPLICAS:
         raise DeploymentError("", f"replicas has to be a whole number from 0 to {MOST_REPLICAS}, not {replicas!r}")
     return replicas
@@ -240,8 +243,10 @@ def _resources(fields: Mapping[str, Any], key: str, function: str) -> Resources 
         return None
     if not isinstance(value, dict):
         raise DeploymentError(function, f"{key} has to be an object with memory and cpu, not {value!r:.100}")
-    memory, cpu = _text(value, "memory", function), _text(value, "cpu", function)
-    for name, quantity in (("memory", memory), ("cpu", cpu)):
+    for name in ("memory", "cpu"):
+        quantity = value.get(name)
+        if quantity is not None and not _is_text(quantity):
+            raise DeploymentError(function, f'{key}.{name} has to be a text such as "128Mi", not {quantity!r:.100}')
         if quantity and not is_quantity(quantity):
             raise DeploymentError(function, f"{key}.{name} is {quantity!r}: expected a quantity such as 128Mi or 500m")
-    return Resources(memory, cpu)
+    return Resources(value.get("memory") or "", value.get("cpu") or "")
