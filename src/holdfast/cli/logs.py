@@ -23,8 +23,15 @@ from holdfast.client.gateway import Gateway
 @gateway_option
 @namespace_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come, until Ctrl-C.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Start with the last N lines.")
-@click.option("--since", type=instant, metavar="WHEN", help="Start at a time: 10m ago, or 2026-01-31T08:00:00Z.")
+@click.option("--tail", "--lines", "tail", type=click.IntRange(min=0), metavar="N", help="Start with the last N lines.")
+@click.option(
+    "--since",
+    "--since-time",
+    "since",
+    type=instant,
+    metavar="WHEN",
+    help="Start at a time: 10m ago, or 2026-01-31T08:00:00Z.",
+)
 @click.option("--instance", metavar="INSTANCE", help="Only this replica.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time and the replica before each line.")
 @click.option(

@@ -39,7 +39,7 @@ PREFIX = b"/system/calls"
 DEFAULT_LIMIT = 100
 MOST_LISTED = 1000
 MOST_READ = 4000
-# Messages for one page: some 100 ms of the gateway, of which no stretch holds the others up for more than 2 ms.
+# Messages for one page: 130 ms of CPU for the gateway, in stretches of 2 ms between which others have their turn.
 MOST_READ_BYTES = 32 * 1024 * 1024
 # Records hold results, and queues hold requests.
 MOST_CURSOR_CHARACTERS = 8192

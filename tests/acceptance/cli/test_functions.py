@@ -107,8 +107,11 @@ def test_logs_prints_the_text_of_each_line(gateway: FakeGateway, holdfast: Holdf
 def test_logs_asks_for_what_was_wanted(gateway: FakeGateway, holdfast: Holdfast) -> None:
     gateway.answering = lambda _: Scripted(200, {}, AS_LINES)
     since = "2026-01-31T08:00:00Z"
-    holdfast("logs", "figlet", "--tail", "5", "--since", since, "--instance", "a", "-n", "dev", "-g", gateway.url)
+    common = ("--instance", "a", "-n", "dev", "-g", gateway.url)
+    holdfast("logs", "figlet", "--tail", "5", "--since", since, *common)
     target = gateway.request().target
+    holdfast("logs", "figlet", "--lines", "5", "--since-time", since, *common)  # faas-cli's names
+    assert gateway.request().target == target
     for expected in (
         "name=figlet",
         "tail=5",
