@@ -224,9 +224,11 @@ async def _serve_functions(settings: ProviderSettings, held: Confinements, stop:
     async with (
         _backlog(settings, credentials) as backlog,
         functions(settings, os.environ, secrets, held, backlog) as running,
+        asyncio.TaskGroup() as preparations,
     ):
         bundles = Bundles(
             data / "bundles",
+            preparations,
             max_bytes=settings.max_bundle_bytes,
             install_timeout_s=settings.install_timeout_s,
             environ={**os.environ, **held.environ},

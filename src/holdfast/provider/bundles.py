@@ -74,9 +74,18 @@ class _Upload(NamedTuple):
 class Bundles:
     """The bundles of one runtime and the routes to bring new ones."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, install_timeout_s: float, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tasks: asyncio.TaskGroup,
+        *,
+        max_bytes: int,
+        install_timeout_s: float,
+        environ: Mapping[str, str],
+    ) -> None:
         """`environ` is this process's own; what of it an installer sees is decided in install.py."""
         self._folder = folder
+        self._tasks = tasks
         self._max_bytes = max_bytes
         self._install_timeout_s = install_timeout_s
         self._environ = environ
@@ -164,20 +173,40 @@ class Bundles:
         return _Upload(archive, digest.hexdigest(), size)
 
     async def _answer(self, upload: _Upload, image: BundleImage) -> AsyncGenerator[str, None]:
+        """Each step as it is done. Who does not listen to the end wants the bundle no more."""
+        steps: asyncio.Queue[dict[str, str] | None] = asyncio.Queue()
+        # A task of its own: that of a request whose client has left may not wait for anything any more, and ending an
+        # installer and removing what it wrote take their time.
+        preparing = self._tasks.create_task(self._tell(upload, image, steps.put_nowait))
+        try:
+            while (step := await steps.get()) is not None:
+                yield _line(**step)
+        finally:
+            preparing.cancel()
+
+    async def _tell(self, upload: _Upload, image: BundleImage, tell: Callable[[dict[str, str] | None], None]) -> None:
+        """Prepare, and tell each step, how it ended, and None."""
         try:
             async with aclosing(self._prepare(upload, image)) as steps:
                 async for step in steps:
-                    yield _line(**step)
+                    tell(step)
             log.info("bundle ready", image=str(image))
-            yield _line(status="ready", image=str(image))
+            tell({"status": "ready", "image": str(image)})
         except DeploymentError as error:
             log.warning("bundle refused", image=str(image), error=str(error))
-            yield _line(status="failed", error=str(error))
+            tell({"status": "failed", "error": str(error)})
         except OSError as error:
             log.exception("bundle could not be kept", image=str(image))
-            yield _line(status="failed", error=f"{image.name}: the runtime cannot keep it: {error.strerror or error}")
+            tell({"status": "failed", "error": f"{image.name}: the runtime cannot keep it: {error.strerror or error}"})
+        except asyncio.CancelledError:
+            log.info("bundle given up: its sender has left", image=str(image))
+            raise
+        except Exception:
+            log.exception("bundle not prepared", image=str(image))
+            tell({"status": "failed", "error": f"{image.name}: the runtime failed at it; its log says more"})
         finally:
             _remove(upload.archive)
+            tell(None)
 
     async def _prepare(self, upload: _Upload, image: BundleImage) -> AsyncGenerator[dict[str, str], None]:
         folder = self._folder / image.digest

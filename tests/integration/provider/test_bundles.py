@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.support.bundles import bundle, image_of, wheel
@@ -82,15 +83,38 @@ async def test_a_requirement_that_is_not_to_be_had_fails_with_pips_own_words_and
         assert "is not here: push it first" in refused.text
 
 
-async def test_installing_has_a_limit(tmp_path: Path) -> None:
+def that_never_builds(report: Path) -> dict[str, bytes | str]:
+    """Files of a function whose library writes its process's number and then builds for ever."""
     project = '[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'
-    files: dict[str, bytes | str] = {
+    slow = f"import os, pathlib, time\npathlib.Path({str(report)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    return {
         "handler.py": "",
         "requirements.txt": "--no-index\n./slow\n",
         "slow/pyproject.toml": project,
-        "slow/slow.py": "import time\ntime.sleep(600)\n",
+        "slow/slow.py": slow,
     }
+
+
+async def test_an_installation_ends_and_leaves_nothing_when_its_sender_leaves(tmp_path: Path) -> None:
+    report, bundles = tmp_path / "report", tmp_path / "data" / "bundles"
+    content = bundle(that_never_builds(report))
+    async with provider("functions: {}", tmp_path, provider_data=str(tmp_path / "data")) as running:
+        async with running.client.stream("POST", "/system/bundles?name=hello", content=content) as answer:
+            assert answer.status_code == 200
+            async with asyncio.timeout(30):
+                while not report.exists() or not report.read_text():
+                    await asyncio.sleep(0.02)
+            assert list(bundles.iterdir())
+        # Nobody tells outside when all is gone.
+        async with asyncio.timeout(30):
+            while list(bundles.iterdir()) or psutil.pid_exists(int(report.read_text())):
+                await asyncio.sleep(0.02)
+        await running.logged("bundle given up")
+
+
+async def test_installing_has_a_limit(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
+    files = that_never_builds(tmp_path / "report")
     async with provider("functions: {}", tmp_path, provider_data=data, install_timeout="2s") as running:
         failed = (await push(running, bundle(files)))[-1]
         assert failed == {"status": "failed", "error": "hello: its requirements were not installed within 2 s"}
