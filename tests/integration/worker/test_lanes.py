@@ -80,9 +80,10 @@ async def test_one_call_of_another_function_overtakes_hundreds_that_wait() -> No
         await at.functions["slow"].wait_for(8)
         (other,) = await at.accept("other", ["x"])
         at.functions["other"].open = True
-        at.functions["slow"].let_go(1)
+        # The first slot may go to the slow one, whose turn it may be: the next is the other's.
+        at.functions["slow"].let_go(2)
         assert await at.ended(other) == "succeeded"
-        assert len(at.functions["slow"].begun) <= 9
+        assert len(at.functions["slow"].begun) <= 10
         await all_run(at.functions["slow"], 300)
 
 
