@@ -171,7 +171,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
-        lanes = stack.enter_context(closing(LaneBoard(connection)))
+        lanes = LaneBoard(presence)
         calls = Calls(
             connection,
             kept,

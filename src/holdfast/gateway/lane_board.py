@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import structlog
-
 from holdfast.function import FunctionRef
-from holdfast.queue.connection import Connection
-from holdfast.queue.lanes import ANNOUNCED_UNDER, HEARD_S, Announcement
+from holdfast.queue.lanes import Announced
 from holdfast.queue.message import function_words
-from holdfast.queue.wire import Msg
-
-log = structlog.get_logger()
+from holdfast.queue.presence import Presence
 
 
 class LaneBoard:
-    """The announcements of the last HEARD_S, by queue and worker."""
+    """The lanes of all queues, as their workers announced them last."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._connection = connection
-        self._said: dict[tuple[str, str], tuple[Announcement, asyncio.TimerHandle]] = {}
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
         self._lanes: frozenset[tuple[str, str]] = frozenset()
-        self._sid = connection.subscribe(f"{ANNOUNCED_UNDER}*".encode(), self._heard)
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._connection.unsubscribe(self._sid)
-        for _, timer in self._said.values():
-            timer.cancel()
+        presence.on_heard = self._learn
 
     def place(self, queue: str, ref: FunctionRef) -> str:
         """Where a call of a function stands in its queue: `call`, or `lane`. HOT: 30 ns while there is no lane."""
@@ -40,41 +25,22 @@ class LaneBoard:
     def limit(self, queue: str, ref: FunctionRef) -> int | None:
         """How many calls of a function its workers have learned to run at once, together; None: no limit."""
         words = function_words(ref)
-        limits = [
-            said.limits[words]
-            for (about, _), (said, _) in self._said.items()
-            if about == queue and words in said.limits
-        ]
+        limits = [said.limits[words] for said in self._said_of(queue) if words in said.limits]
         return sum(limits) if limits else None
 
     def held_until(self, queue: str, ref: FunctionRef) -> float | None:
         """Until when (Unix seconds) a function asked to be left alone; None: it did not."""
         words = function_words(ref)
-        return (
-            max(
-                (said.held.get(words, 0.0) for (about, _), (said, _) in self._said.items() if about == queue),
-                default=0.0,
-            )
-            or None
-        )
+        return max((said.held[words] for said in self._said_of(queue) if words in said.held), default=None)
 
-    def _heard(self, message: Msg) -> None:
-        queue = message.subject.decode("utf-8", "replace").removeprefix(ANNOUNCED_UNDER)
-        try:
-            said = Announcement.decode(message.payload)
-        except ValueError as error:
-            log.warning("announcement not understood", queue=queue, error=str(error))
-            return
-        key = (queue, said.worker)
-        before = self._said.get(key)
-        if before is not None:
-            before[1].cancel()
-        self._said[key] = (said, self._loop.call_later(HEARD_S, self._forget, key))
-        self._learn()
-
-    def _forget(self, key: tuple[str, str]) -> None:
-        del self._said[key]
-        self._learn()
+    def _said_of(self, queue: str) -> list[Announced]:
+        return [Announced.read(worker.fields) for worker in self._presence.workers_of(queue)]
 
     def _learn(self) -> None:
-        self._lanes = frozenset((queue, words) for (queue, _), (said, _) in self._said.items() for words in said.lanes)
+        # Workers that fell silent do not change this: a lane is there until one of them takes it down, which it does
+        # a while after it has announced itself without that lane.
+        self._lanes = frozenset(
+            (worker.queue, words)
+            for worker in self._presence.workers()
+            for words in Announced.read(worker.fields).lanes
+        )

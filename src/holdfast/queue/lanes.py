@@ -1,19 +1,18 @@
 """Lanes: where the calls of one function stand apart from the one line of all, in the same stream.
 
 A lane is a consumer of its own for the subjects `<queue>.lane.<namespace>.<function>.*`. Workers open one for a
-function whose calls would hold up everybody else's, or that may run only so many at once, and say so under
-`holdfast.lanes.<queue>`; gateways then put that function's calls there at once. Why and when is worker/lanes.py's.
+function whose calls would hold up everybody else's, or that may run only so many at once, and say so when they announce
+themselves (presence.py); gateways then put that function's calls there at once. Why and when is worker/lanes.py's.
 
-A call must not get into a lane that has no consumer. So gateways use only lanes that were announced within HEARD_S, and
-a lane is taken down only a while after its last announcement, when it is empty.
+A call must not get into a lane that has no consumer. So gateways use only lanes that were announced lately, and a lane
+is taken down only a while after its last announcement, when it is empty.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nats.js.errors
 from nats.js.api import ConsumerConfig
@@ -31,10 +30,6 @@ from holdfast.queue.topology import (
 )
 from holdfast.settings import NatsSettings
 
-ANNOUNCED_UNDER = "holdfast.lanes."
-ANNOUNCE_EVERY_S = 1.0
-HEARD_S = 3.0
-# How long an announcement counts: two may be lost.
 AS_IT_IS = 0
 # For a limit: that of a lane which exists already stays.
 
@@ -42,33 +37,26 @@ _DURABLE_PREFIX = "lane~"
 # `~` stands in no name, so the words of a consumer's name are told apart.
 
 
-class Announcement(NamedTuple):
-    """What a worker says of its queue's lanes. Functions are `<namespace>.<function>`, as in subjects."""
+class Announced(NamedTuple):
+    """What a worker says of lanes when it announces itself. Functions are `<namespace>.<function>`, as in subjects."""
 
-    worker: str
-    lanes: tuple[str, ...]
-    limits: Mapping[str, int]
+    lanes: tuple[str, ...] = ()
+    limits: Mapping[str, int] = {}
     """How many calls of a function this worker runs at once at most, as far as it has learned that."""
-    held: Mapping[str, float]
+    held: Mapping[str, float] = {}
     """Until when (Unix seconds) a function asked to be left alone."""
 
-    def encode(self) -> bytes:
-        """As it is sent."""
-        return json.dumps(self._asdict()).encode()
-
     @classmethod
-    def decode(cls, payload: bytes) -> Announcement:
-        """Read it. Raises ValueError."""
+    def read(cls, fields: Mapping[str, Any]) -> Announced:
+        """Out of what a worker announced; what cannot be read counts as not said."""
         try:
-            fields = json.loads(payload)
             return cls(
-                str(fields["worker"]),
-                tuple(map(str, fields["lanes"])),
-                {str(words): int(limit) for words, limit in fields["limits"].items()},
-                {str(words): float(until) for words, until in fields["held"].items()},
+                tuple(map(str, fields.get("lanes", ()))),
+                {str(words): int(limit) for words, limit in fields.get("limits", {}).items()},
+                {str(words): float(until) for words, until in fields.get("held", {}).items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not an announcement of lanes: {error!r}") from error
+        except (ValueError, TypeError, AttributeError):
+            return cls()
 
 
 def durable_of(words: str) -> str:

@@ -47,6 +47,16 @@ class Worker(NamedTuple):
         return value if isinstance(value, int) else 0
 
 
+def read(message: Msg) -> Worker | None:
+    """What a worker said; None, and a line in the log, when it cannot be read."""
+    try:
+        said = json.loads(message.payload)
+        return Worker(str(said["id"]), str(said["queue"]), said)
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("announcement cannot be read", subject=message.subject, error=repr(error))
+        return None
+
+
 class Announcer:
     """Announces one worker, until `close`."""
 
@@ -56,11 +66,11 @@ class Announcer:
         self._queue = queue
         self._fields = fields
         self._subject = f"{SUBJECT_PREFIX}{queue}".encode()
-        self._worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._loop = asyncio.get_running_loop()
-        self._sid = connection.subscribe(ROLL_CALL, lambda _message: self._announce())
+        self._sid = connection.subscribe(ROLL_CALL, lambda _message: self.announce())
         self._timer = self._loop.call_later(EVERY_S, self._tick)
-        self._announce()
+        self.announce()
 
     def close(self) -> None:
         """Say, once, that the worker stops: it takes no more calls, though it may still be ending some."""
@@ -72,14 +82,15 @@ class Announcer:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(EVERY_S, self._tick)
-        self._announce()
+        self.announce()
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Announce it now: something has changed that cannot wait."""
         self._send(self._fields())
 
     def _send(self, fields: Mapping[str, Any]) -> None:
         if self._connection.connected:
-            said = {"id": self._worker_id, "queue": self._queue, **fields}
+            said = {"id": self.worker_id, "queue": self._queue, **fields}
             self._connection.send(wire.pub(self._subject, json.dumps(said).encode()))
 
 
@@ -87,6 +98,8 @@ class Presence:
     """The workers that a gateway hears of, until `close`."""
 
     def __init__(self, connection: Connection) -> None:
+        self.on_heard: Callable[[], None] | None = None
+        """Called when somebody has said something."""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._heard: dict[str, tuple[float, Worker]] = {}
@@ -94,6 +107,10 @@ class Presence:
         self._sid = connection.subscribe(f"{SUBJECT_PREFIX}*".encode(), self._hear)
         connection.watch(self)
         self.back()
+
+    def workers(self) -> list[Worker]:
+        """All workers that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
+        return self._all()
 
     def workers_of(self, queue: str) -> list[Worker]:
         """The workers of a queue that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
@@ -119,16 +136,15 @@ class Presence:
         return [self._heard[key][1] for key in sorted(self._heard)]
 
     def _hear(self, message: Msg) -> None:
-        try:
-            said = json.loads(message.payload)
-            worker = Worker(str(said["id"]), str(said["queue"]), said)
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("announcement cannot be read", subject=message.subject, error=repr(error))
+        worker = read(message)
+        if worker is None:
             return
-        if said.get("left"):
+        if worker.fields.get("left"):
             self._heard.pop(worker.worker_id, None)
         else:
             self._heard[worker.worker_id] = (self._loop.time(), worker)
+        if self.on_heard is not None:
+            self.on_heard()
 
     # ---- the connection's listener
 

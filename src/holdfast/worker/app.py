@@ -19,7 +19,6 @@ from holdfast.http1.server import serve
 from holdfast.queue import dead_letter, records
 from holdfast.queue.connection import connect
 from holdfast.queue.consumer import consume
-from holdfast.queue.presence import Announcer
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_consumer, ensure_streams, stream_of
@@ -125,15 +124,8 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             tasks=tasks,
         )
         slots.start()
-        announcer = Announcer(
-            connection,
-            settings.queue,
-            lambda: {"max_inflight": settings.max_inflight, "running": len(running)},
-        )
-        stack.callback(announcer.close)
         log.info(
             "worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=sockets.url_of(listening)
         )
         await lifecycle.until_stopped(stop, connection.ended)
-        announcer.close()
         await slots.stop(settings.grace_period_s)

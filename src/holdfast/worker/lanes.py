@@ -8,9 +8,10 @@ in which a function gets a lane, a consumer of its own (queue/lanes.py):
     jammed    all slots are busy, what stands in the line will take longer than FAIR_WITHIN_S, and a good part of what
               is here is this one function's.
 
-Workers announce their lanes. Gateways then put that function's calls into its lane at once; what stands in the line is
-moved, stored in the lane before it is acknowledged in the line. Moving costs about as much as running a call that does
-nothing, so a jam of short calls is left alone: it has run off before it could be sorted.
+Workers say which lanes they have when they announce themselves. Gateways then put that function's calls into its lane
+at once; what stands in the line is moved, stored in the lane before it is acknowledged in the line. Moving costs about
+as much as running a call that does nothing, so a jam of short calls is left alone: it has run off before it could be
+sorted.
 
 `Turns` decides whose call is begun: the line's and each lane's deliveries come to it, and each function has its turn. A
 lane asks for one call more than can begin, so that somebody stands there when a slot gets free.
@@ -24,10 +25,10 @@ a call there, it is taken down.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 import structlog
 
@@ -36,13 +37,14 @@ from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import Invocation
-from holdfast.queue import lanes, wire
+from holdfast.queue import lanes, presence
 from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, consume
 from holdfast.queue.delivery import Delivery
 from holdfast.queue.handout import Stopped
-from holdfast.queue.lanes import Announcement
+from holdfast.queue.lanes import Announced
 from holdfast.queue.message import function_words, to_move_into_lane
+from holdfast.queue.presence import Announcer
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.topology import stream_of
 from holdfast.queue.wire import Msg
@@ -104,17 +106,16 @@ class Lanes:
         self._concurrency = concurrency
         self._run = run
         self._tasks = tasks
-        self._name = secrets.token_hex(6)
         self._lanes: dict[str, Lane] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._sorted: set[asyncio.Task[None]] = set()
         """Calls that were taken from the line beyond the slots."""
         self._sorter: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._announced = b""
         self._rate = 0.0
         self._stopped = False
-        self._sid = connection.subscribe(f"{lanes.ANNOUNCED_UNDER}{self._queue}".encode(), self._heard)
+        self._announcer = Announcer(connection, self._queue, self._fields)
+        self._sid = connection.subscribe(f"{presence.SUBJECT_PREFIX}{self._queue}".encode(), self._heard)
         self._moved = telemetry.MOVED.labels(self._queue)
         telemetry.LANES.labels(self._queue).set(0)
 
@@ -168,6 +169,7 @@ class Lanes:
     async def stop(self, grace_s: float) -> None:
         """Take nothing more from the lanes; what was taken may end within the grace time."""
         self._stopped = True
+        self._announcer.close()
         self._connection.unsubscribe(self._sid)
         for task in (self._keeper, self._sorter):
             if task is not None:
@@ -184,27 +186,23 @@ class Lanes:
 
     async def _keep(self) -> None:
         """Look at everything again and again: a jam has no event, it is a time that passes."""
-        found_at = said_at = looked_at = -float("inf")
-        ended = 0
+        found_at = -float("inf")
+        looked_at, ended = time.monotonic(), self._turns.ended
         while True:
             now = time.monotonic()
+            if now > looked_at:
+                # Over about a second, so that it neither jumps nor lags.
+                rate = (self._turns.ended - ended) / (now - looked_at)
+                self._rate += min(1.0, now - looked_at) * (rate - self._rate)
+                looked_at, ended = now, self._turns.ended
             try:
                 if now - found_at >= FIND_EVERY_S:
                     found_at = now
                     await self._find()
-                if now - looked_at >= LOOK_EVERY_S:
-                    if ended or self._turns.ended:
-                        weight = min(1.0, (now - looked_at) / (4 * LOOK_EVERY_S))
-                        rate = (self._turns.ended - ended) / (now - looked_at)
-                        self._rate += weight * (rate - self._rate)
-                    ended, looked_at = self._turns.ended, now
-                    await self._look_at_line()
-                    await self._look_at_lanes(now)
+                await self._look_at_line()
+                await self._look_at_lanes(now)
             except QueueError as error:
                 log.debug("lanes not looked at", queue=self._queue, error=str(error))
-            if now - said_at >= lanes.ANNOUNCE_EVERY_S:
-                said_at = now
-                self._announce()
             await asyncio.sleep(LOOK_EVERY_S)
 
     # ---- opening
@@ -253,7 +251,7 @@ class Lanes:
                     )
                 )
                 lane.opened.set()
-                self._announce()
+                self._announcer.announce()
                 log.info("lane opened", queue=self._queue, function=lane.words, limit=lane.limit)
                 self.adjust(lane)
                 await self._pump(consumer, lane, lane.calls)
@@ -372,28 +370,21 @@ class Lanes:
 
     # ---- telling
 
-    def _announce(self) -> None:
-        """Tell gateways and other workers; once more when there is nothing to tell any more."""
+    def _fields(self) -> dict[str, Any]:
+        """What this worker says when it announces itself."""
         now = time.monotonic()
         unix = time.time() - now
-        limits = {function_words(ref): learned.limit for ref, learned in self._concurrency}
-        held = {function_words(ref): unix + at for ref, at in self._concurrency.held(now)}
-        names = tuple(sorted(lane.words for lane in self._lanes.values() if lane.announced))
-        said = Announcement(self._name, names, limits, held).encode()
-        nothing = not (names or limits or held)
-        if (nothing and said == self._announced) or not self._connection.connected:
-            return
-        self._announced = said
-        self._connection.send(wire.pub(f"{lanes.ANNOUNCED_UNDER}{self._queue}".encode(), said))
+        said = Announced(
+            tuple(sorted(lane.words for lane in self._lanes.values() if lane.announced)),
+            {function_words(ref): learned.limit for ref, learned in self._concurrency},
+            {function_words(ref): unix + at for ref, at in self._concurrency.held(now)},
+        )
+        return {"max_inflight": self._slots, "running": self._turns.total, **said._asdict()}
 
     def _heard(self, message: Msg) -> None:
-        """Another worker, or this one, has lanes."""
-        try:
-            said = Announcement.decode(message.payload)
-        except ValueError as error:
-            log.warning("announcement not understood", error=str(error))
+        """A worker of this queue, perhaps this one, has announced itself."""
+        worker = presence.read(message)
+        if worker is None or worker.worker_id == self._announcer.worker_id or self._stopped:
             return
-        if said.worker == self._name or self._stopped:
-            return
-        for words in said.lanes:
+        for words in Announced.read(worker.fields).lanes:
             self._begin(words, lanes.AS_IT_IS)

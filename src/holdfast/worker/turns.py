@@ -38,6 +38,11 @@ class Turns:
         self._stopped = False
 
     @property
+    def total(self) -> int:
+        """Calls that run."""
+        return self._total
+
+    @property
     def free(self) -> int:
         """Slots in which nothing runs, without those that are kept."""
         return max(0, self._slots - self._total - self._kept)
