@@ -63,6 +63,11 @@ class Sent:
     cancelled: dict[str, float] = field(default_factory=dict)
     """When their cancelling was confirmed."""
 
+    @property
+    def ids(self) -> set[str]:
+        """All that were tried."""
+        return {*self.accepted, *self.unanswered, *self.doubtful}
+
 
 @dataclass(frozen=True)
 class Balance:
@@ -85,10 +90,15 @@ class Balance:
     """Callbacks beyond the first confirmed one of a call."""
 
     @property
+    def ended(self) -> int:
+        """Accepted calls whose record says how they ended."""
+        return sum(self.statuses[status] for status in ENDS)
+
+    @property
     def holds(self) -> bool:
         """Whether every accepted call has one end, and each further run its reason."""
         wrong = (self.lost, self.unfinished, self.untold, self.run_cancelled, self.strangers, self.unexplained)
-        return not any(wrong) and sum(self.statuses[status] for status in ENDS) == self.accepted
+        return not any(wrong) and self.ended == self.accepted
 
     def __str__(self) -> str:
         parts = [f"accepted {self.accepted}", *(f"{status} {n}" for status, n in sorted(self.statuses.items()))]
@@ -111,6 +121,7 @@ def balance(
     for run in runs:
         begun[run.call_id].append(run.at)
     known = list(faults)
+    tried = sent.ids
     explained: list[str] = []
     unexplained: list[str] = []
     for call_id, times in begun.items():
@@ -132,11 +143,7 @@ def balance(
         run_cancelled=[
             call_id for call_id, at in sent.cancelled.items() if any(begun_at > at for begun_at in begun[call_id])
         ],
-        strangers=[
-            call_id
-            for call_id in begun
-            if begun[call_id] and not (call_id in sent.accepted or call_id in sent.unanswered | sent.doubtful)
-        ],
+        strangers=[call_id for call_id in begun if begun[call_id] and call_id not in tried],
         explained=explained,
         unexplained=unexplained,
         told_again=sum(count - 1 for count in confirmed.values()),

@@ -39,11 +39,12 @@ class Receiver:
         self.answer = 200
         """Status of the answers from now on; 0: never answer."""
         self._arrived = asyncio.Condition()
+        self._confirmed: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
 
     def confirmed(self) -> Counter[str]:
         """How often each call id was called back and answered 2xx."""
-        return Counter(callback["X-Call-Id"] for callback in self.callbacks if 200 <= callback.answered < 300)
+        return self._confirmed
 
     async def wait_for(self, count: int, timeout_s: float = 30) -> list[Callback]:
         """Return once `count` callbacks have come."""
@@ -54,7 +55,7 @@ class Receiver:
     async def wait_for_ids(self, ids: set[str], timeout_s: float = 60) -> None:
         """Return once every one of the call ids was called back and answered 2xx."""
         async with asyncio.timeout(timeout_s), self._arrived:
-            await self._arrived.wait_for(lambda: ids <= self.confirmed().keys())
+            await self._arrived.wait_for(lambda: ids <= self._confirmed.keys())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -76,7 +77,10 @@ class Receiver:
         body = await reader.readexactly(length)
         answer = self.answer
         async with self._arrived:
-            self.callbacks.append(Callback(line, headers, body, time.monotonic(), answer))
+            callback = Callback(line, headers, body, time.monotonic(), answer)
+            self.callbacks.append(callback)
+            if 200 <= answer < 300 and "X-Call-Id" in callback:
+                self._confirmed[callback["X-Call-Id"]] += 1
             self._arrived.notify_all()
         if answer:
             writer.write(f"HTTP/1.1 {answer} Whatever\r\nContent-Length: 0\r\n\r\n".encode())

@@ -7,10 +7,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from tests.support.ledger import Balance, Fault, balance, read_journal
+from tests.support.ledger import Balance, Fault, Run, balance, read_journal
 from tests.support.receiver import Receiver, receiver
 from tests.support.serving import Serving, serving
 from tests.support.traffic import KINDS, Kind, Traffic
@@ -45,9 +46,17 @@ class Scene:
         self.callbacks = callbacks
         self.folder = folder
         self.faults: list[Fault] = []
+        self._traffics: list[Traffic] = []
 
     def traffic(self, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Traffic:
-        return Traffic(lambda: self.server.url, "journal", self.callbacks.url, seed=seed, kinds=kinds)
+        made = Traffic(lambda: self.server.url, "journal", self.callbacks.url, seed=seed, kinds=kinds)
+        self._traffics.append(made)
+        return made
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs so far."""
+        return read_journal(self.folder / "journal")
 
     async def kill(self, part: str, index: int | None = None) -> None:
         """kill -9 of a part, of one of its processes or of all; returns when it was started again."""
@@ -82,18 +91,32 @@ class Scene:
                 await asyncio.sleep(0.02)
 
     async def balance(self, traffic: Traffic, timeout_s: float = 120) -> Balance:
-        """Wait for the ends of all calls and draw the sum."""
-        records = await traffic.records(timeout_s=timeout_s)
-        told = {
-            call_id
-            for call_id, asked in traffic.sent.accepted.items()
-            if asked.callback and (records[call_id] or {}).get("status") in {"succeeded", "failed", "expired"}
-        }
-        with contextlib.suppress(TimeoutError):  # the ledger says which are missing
-            await self.callbacks.wait_for_ids(told, TOLD_TIMEOUT_S)
-        return balance(
-            traffic.sent, read_journal(self.folder / "journal"), self.callbacks.confirmed(), records, self.faults
+        """Wait for the ends of all calls of some traffic and draw the sum."""
+        others = {call_id for other in self._traffics if other is not traffic for call_id in other.sent.ids}
+        return await settled(
+            traffic,
+            self.callbacks,
+            lambda: [run for run in self.runs if run.call_id not in others],
+            self.faults,
+            timeout_s,
         )
+
+
+async def settled(
+    traffic: Traffic, callbacks: Receiver, runs: Callable[[], list[Run]], faults: list[Fault], timeout_s: float = 120
+) -> Balance:
+    """Wait for the ends of all calls of some traffic and for their callbacks, and draw the sum."""
+    records = await traffic.records(timeout_s=timeout_s)
+    told = {
+        call_id
+        for call_id, asked in traffic.sent.accepted.items()
+        if asked.callback and (records[call_id] or {}).get("status") in {"succeeded", "failed", "expired"}
+    }
+    with contextlib.suppress(TimeoutError):  # the ledger says which are missing
+        await callbacks.wait_for_ids(told, TOLD_TIMEOUT_S)
+    mine = traffic.sent.ids
+    confirmed = Counter({call_id: times for call_id, times in callbacks.confirmed().items() if call_id in mine})
+    return balance(traffic.sent, runs(), confirmed, records, faults)
 
 
 @contextlib.asynccontextmanager

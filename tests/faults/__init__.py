@@ -1,0 +1,1 @@
+"""Break Holdfast in every way there is and count: `python -m tests.faults`, `make faults`."""

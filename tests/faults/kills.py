@@ -1,0 +1,34 @@
+"""kill -9 at random moments under traffic of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+from tests.faults.row import Plan, Row
+from tests.support.metrics import metrics_when
+from tests.support.scene import scene
+
+PAUSES_S = (0.5, 4.0)
+CONNECTIONS = 32
+SETTLE_S = 300.0
+
+
+async def random_kills(plan: Plan) -> AsyncIterator[Row]:
+    """Workers, gateways and nats-server are killed every few seconds while calls of all kinds come in."""
+    dice = random.Random(plan.seed)  # noqa: S311 - the same moments again from the same seed
+    async with scene(plan.folder, "--max-inflight", "32", "--workers", "2", "--gateways", "2") as play:
+        traffic = play.traffic(plan.seed)
+        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS))
+        kills = 0
+        while not sending.done():
+            await asyncio.wait([sending], timeout=dice.uniform(*PAUSES_S))
+            part = dice.choice(("worker", "worker", "nats-server", "gateway"))
+            await play.kill(part, 0)
+            kills += 1
+        await sending
+        drawn = await play.balance(traffic, SETTLE_S)
+        found = await metrics_when(play.server, lambda now: now.total("holdfast_calls_in_queue") == 0)
+        note = f"{kills} kills; by the metrics {found.unaccounted:+.0f}"
+        yield Row("traffic of all kinds", drawn, note)

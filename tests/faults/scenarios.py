@@ -1,0 +1,13 @@
+"""The scenarios, by the names that `--only` takes."""
+
+from __future__ import annotations
+
+from tests.faults import cuts, kills, steps
+from tests.faults.row import Scenario
+
+SCENARIOS: dict[str, Scenario] = {
+    "killed-at-each-step": steps.killed,
+    "stopped-at-each-step": steps.stopped,
+    "random-kills": kills.random_kills,
+    "cut-connections": cuts.cut,
+}
