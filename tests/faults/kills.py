@@ -10,7 +10,7 @@ from tests.faults.row import Plan, Row
 from tests.support.metrics import metrics_when
 from tests.support.scene import scene
 
-PAUSES_S = (0.5, 4.0)
+PAUSES_S = (0.3, 2.0)
 CONNECTIONS = 32
 SETTLE_S = 300.0
 

@@ -73,11 +73,14 @@ def later_subject_of(queue: str, function: FunctionRef, call_id: CallId, message
 
 
 def subjects_of_call(queue: str, call_id: CallId) -> tuple[bytes, ...]:
-    """Patterns that find a call whatever its function: one that can run, here or in a lane, or waits for its time."""
+    """Patterns that find a call whatever its function: one that waits for its time, or can run, here or in a lane.
+
+    In the order in which a call moves: whoever looks in turn does not miss one that moves meanwhile.
+    """
     return (
+        f"{queue}.later.*.*.{call_id}.*".encode(),
         f"{queue}.call.*.*.{call_id}".encode(),
         f"{queue}.lane.*.*.{call_id}".encode(),
-        f"{queue}.later.*.*.{call_id}.*".encode(),
     )
 
 

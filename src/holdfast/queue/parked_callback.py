@@ -61,7 +61,7 @@ def stream_config(*, replicas: int) -> StreamConfig:
 
 def subjects_of_call(call_id: CallId) -> tuple[bytes, bytes]:
     """Patterns that find the callbacks of a call."""
-    return f"{SUBJECT_PREFIX}now.{call_id}.*".encode(), f"{SUBJECT_PREFIX}later.{call_id}.*".encode()
+    return f"{SUBJECT_PREFIX}later.{call_id}.*".encode(), f"{SUBJECT_PREFIX}now.{call_id}.*".encode()
 
 
 def to_publish(parked: ParkedCallback, at: datetime) -> Publication:

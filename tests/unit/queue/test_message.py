@@ -67,7 +67,7 @@ def test_a_parked_call_is_read_as_it_was_published(call: Invocation) -> None:
 def test_a_call_is_found_by_its_subject() -> None:
     assert to_publish("q", CALL).subject == b"q.call.dev.figlet.c1"
     assert to_publish_later("q", CALL, datetime.now(UTC)).subject == b"q.later.dev.figlet.c1.m1"
-    assert subjects_of_call("q", CALL.call_id) == (b"q.call.*.*.c1", b"q.lane.*.*.c1", b"q.later.*.*.c1.*")
+    assert subjects_of_call("q", CALL.call_id) == (b"q.later.*.*.c1.*", b"q.call.*.*.c1", b"q.lane.*.*.c1")
 
 
 def test_each_retry_is_a_message_of_its_own() -> None:
