@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lock bench fuzz clean
+.PHONY: help demo serve test check format lock bench fuzz faults clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(VENV)/.ready ## Measure beside the naive peer; writes bench/results/
 
 fuzz: $(VENV)/.fuzz ## Fuzz what reads hostile bytes, guided by coverage (options: make fuzz ARGS="--seconds 600 requests")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+faults: $(VENV)/.ready ## Break everything and count what is lost (options: make faults ARGS="--only random-kills")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lock: $(VENV)/.uv ## Choose the newest versions again and write requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \

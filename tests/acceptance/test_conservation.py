@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
+import signal
 from pathlib import Path
 
 from tests.support.metrics import metrics, metrics_when
@@ -40,3 +42,21 @@ async def test_the_sum_holds_when_worker_and_nats_are_killed_at_random_moments(t
         await metrics_when(
             play.server, lambda now: now.total("holdfast_calls_in_queue") == 0 and now.unaccounted == before
         )
+
+
+async def test_a_call_that_is_cancelled_while_its_worker_stands_still_is_not_run_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path, environ={"ack_wait": "30s"}) as play:
+        (worker,) = play.server.ready["processes"]["worker"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            call_ids = [await play.server.accept("journal") for _ in range(20)]
+            for call_id in call_ids[:3]:
+                assert (await play.server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for call_id in call_ids:
+            document = (await play.server.call(f"/async-function/{call_id}?wait=30s", method="GET")).json()
+            assert document["status"] == ("cancelled" if call_id in call_ids[:3] else "succeeded")
+        assert {run.call_id for run in play.runs} == set(call_ids[3:])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psutil
@@ -135,7 +136,7 @@ async def _do(play: Scene, part: str, how: str) -> None:
 
 async def _to_function(play: Scene, how: str) -> None:
     """The same with the function's one replica, a child of the provider."""
-    began = asyncio.get_running_loop().time()
+    began = time.monotonic()
     (provider,) = play.server.ready["processes"]["provider"]
     replicas = [child.pid for child in psutil.Process(provider).children()]
     for pid in replicas:
@@ -145,7 +146,7 @@ async def _to_function(play: Scene, how: str) -> None:
         for pid in replicas:
             with contextlib.suppress(ProcessLookupError):  # taken for dead, and replaced
                 os.kill(pid, signal.SIGCONT)
-    play.faults.append(Fault(f"function {how}", began, asyncio.get_running_loop().time()))
+    play.faults.append(Fault(f"function {how}", began, time.monotonic(), holds_requests=how != "killed"))
 
 
 @contextlib.contextmanager

@@ -123,16 +123,20 @@ class Calls:
     async def cancel(self, request: Request) -> Response:
         """202 once the call cannot succeed any more; 409 when it has ended already."""
         call_id = _call_id(request)
+        overtaken = False
         while True:
             found = await self._find(call_id)
             if _has_ended(found):
                 await self._finish_cancel(found)
+                if overtaken and _record(found).status is CallStatus.CANCELLED:
+                    break  # by the worker, at our word
                 raise BadRequest(409, f"call {call_id} has ended already: it is {_record(found).status}.")
             try:
                 if await self._cancelled(call_id, found):
-                    return Response(status_code=202, headers={"X-Call-Id": call_id})
+                    break
             except Conflict:
-                continue  # it moved on between our look and our word: look again
+                overtaken = True  # it moved on between our look and our word: look again
+        return Response(status_code=202, headers={"X-Call-Id": call_id})
 
     async def _cancelled(self, call_id: CallId, found: Stored | Waiting) -> bool:
         """Stop the call wherever it is. False: it has just ended."""

@@ -22,6 +22,8 @@ from holdfast.queue.wire import Msg
 
 INTERIM_AFTER_S = 1.0
 LOOK_EVERY_S = 0.25
+HEARD_FOR_S = 10.0
+# A worker that stood still reads deliveries and cancels together; from there to a call's beginning are milliseconds.
 CANCEL_PREFIX = b"holdfast.cancel."
 CANCELLED = b"cancelled"
 ENDED = b"ended"
@@ -83,6 +85,8 @@ class RunningCalls:
         self._records = records
         self._loop = asyncio.get_running_loop()
         self._calls: dict[str, Running] = {}
+        self._heard: dict[CallId, int] = {}
+        """Cancels of calls that are not here, and when they were heard: one may lie behind us, read and not begun."""
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
         self._sid = connection.subscribe(CANCEL_PREFIX + b"*", self._cancel)
 
@@ -92,6 +96,8 @@ class RunningCalls:
     def begin(self, invocation: Invocation) -> Running:
         """Note a call. HOT: no record is made, as most calls end before they deserve one."""
         running = self._calls[invocation.message_id] = Running(invocation, self._loop.time())
+        if self._heard and invocation.accepted_at_ns <= self._heard.get(invocation.call_id, -1):
+            running.cancelled = True
         return running
 
     def end(self, running: Running) -> None:
@@ -106,6 +112,9 @@ class RunningCalls:
     def _look(self) -> None:
         """Write the records of the calls that take long."""
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+        if self._heard:
+            old = time.time_ns() - int(HEARD_FOR_S * 1e9)
+            self._heard = {call_id: at for call_id, at in self._heard.items() if at > old}
         before = self._loop.time() - INTERIM_AFTER_S
         for running in self._calls.values():
             # In the order of their beginning: behind the first young one are only younger ones.
@@ -149,5 +158,7 @@ class RunningCalls:
                 running.cancelled = True
                 if running.task is not None:
                     running.task.cancel()
+        if not answer:
+            self._heard[call_id] = time.time_ns()
         if answer and message.reply and self._connection.connected:
             self._connection.send(wire.pub(message.reply, answer))
