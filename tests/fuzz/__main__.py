@@ -22,6 +22,8 @@ FOUND = FOLDER / "found"
 LONGEST_INPUT = 2000
 SLOWEST_S = 10  # an input that takes longer is a finding: a hang
 MOST_MEMORY_MB = 1024
+# What libFuzzer and atheris say of themselves on each start.
+NOISE = ("INFO: ", "WARNING: Failed to find function", "MERGE-", "###### ")
 
 
 def main() -> int:
@@ -65,7 +67,13 @@ def _say(text: str) -> None:
 
 
 def _libfuzzer(name: str, *options: str) -> int:
-    return subprocess.run([sys.executable, "-m", "tests.fuzz.run", name, *options], check=False).returncode
+    command = [sys.executable, "-m", "tests.fuzz.run", name, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as fuzzing:
+        assert fuzzing.stderr is not None
+        for line in fuzzing.stderr:
+            if not line.startswith(NOISE):
+                _say(line.rstrip())
+    return fuzzing.returncode
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def main() -> None:
     with atheris.instrument_imports(include=["holdfast", "durationpy", "urllib"], enable_loader_override=False):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - the fuzzer must see the imports
     name, *options = sys.argv[1:]
-    atheris.Setup([name, *options], TARGETS[name])
+    # libFuzzer starts itself again, through a shell, when it merges inputs.
+    atheris.Setup([f"{sys.executable} -m tests.fuzz.run {name}", *options], TARGETS[name])
     atheris.Fuzz()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -337,6 +338,52 @@ async def test_what_is_not_an_http_answer_is_malformed(pool: ClientPool, answer:
     async with peer(answering(answer)) as origin:  # type: ignore[arg-type] # as above
         with pytest.raises(AnswerMalformed, match=r"127\.0\.0\.1"):
             await fetch(pool, origin)
+
+
+VALID = [
+    ok(b"whole"),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nwhole\r\n0\r\nX: 1\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 204 No Content\r\nX: 1\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nwhole",
+]
+
+
+def damaged(dice: random.Random) -> bytes:
+    """A valid answer with a few bytes taken out, put in or changed; sometimes only bytes."""
+    if dice.random() < 0.1:
+        return dice.randbytes(dice.randrange(200))
+    data = bytearray(dice.choice(VALID))
+    for _ in range(dice.randrange(1, 4)):
+        at = dice.randrange(len(data))
+        data[at : at + dice.randrange(3)] = dice.choice(
+            [b"", b"\r", b"\n", b"\r\n", b"0", b"9", b":", b";", dice.randbytes(2)]
+        )
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_damaged_answers_end_in_an_answer_or_an_error_and_leave_nothing(pool: ClientPool, seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311 - for a test that can be repeated
+
+    async def serve(p: Peer) -> None:
+        for _ in range(dice.randrange(1, 4)):
+            await p.request()
+            data = damaged(dice)
+            cut = dice.randrange(len(data) + 1)
+            p.send(data[:cut])
+            await asyncio.sleep(0)
+            p.send(data[cut:])
+
+    async with peer(serve) as origin:
+        for _ in range(10):
+            ends = await asyncio.gather(
+                *(fetch(pool, origin, timeout_s=0.2) for _ in range(10)), return_exceptions=True
+            )
+            for end in ends:
+                assert isinstance(end, Answer | PeerError), end
+    async with asyncio.timeout(PATIENCE_S):
+        while pool.connections > pool.idle:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])

@@ -216,6 +216,53 @@ async def test_a_peer_that_does_not_speak_nats_is_refused() -> None:
                 pass
 
 
+GREETING = b'INFO {"server_id":"a","version":"2.15.1","max_payload":1048576,"headers":true}\r\n'
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        pytest.param(b"\x00\xff" * 500, id="bytes"),
+        pytest.param(b"MSG a 1 -5\r\n", id="a length below zero"),
+        pytest.param(b"MSG a 1 99999999999\r\n", id="a length beyond the limit"),
+        pytest.param(b"MSG a 1 " + b"9" * 5000 + b"\r\n", id="a length of many digits"),
+        pytest.param(b"MSG a 1 2\r\nhello\r\n", id="a message longer than its length"),
+        pytest.param(b"HMSG a 1 9 5\r\nhello\r\n", id="headers longer than their message"),
+        pytest.param(b"MSG a\r\n", id="a message without a subscription"),
+        pytest.param(b"INFO []\r\n", id="INFO that is no object"),
+        pytest.param(b"INFO " + b"[" * 50_000 + b"\r\n", id="INFO that is deep"),
+        pytest.param(b"PONG" * 100_000, id="a line without an end"),
+        pytest.param(GREETING + b"PING\r\n" * 20_000 + b"MSG 1\r\n", id="a flood, and then half a line"),
+        pytest.param(b"MSG a 1 5\r\nhel", id="half a message"),
+    ],
+)
+async def test_a_server_that_goes_mad_is_left_for_the_next(server: NatsServer, nonsense: bytes) -> None:
+    async def mad(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(GREETING)
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+            await asked.wait()
+            writer.write(nonsense)
+            await writer.drain()
+        writer.close()
+
+    asked = asyncio.Event()
+    listener = await asyncio.start_server(mad, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        settings = NatsSettings.from_environment({"nats_url": f"nats://127.0.0.1:{port},{server.url}"})
+        async with connected(settings) as (conn, fate):
+            got: asyncio.Queue[Msg] = asyncio.Queue()
+            conn.subscribe(b"a", got.put_nowait)
+            assert conn.server == f"127.0.0.1:{port}"
+            asked.set()
+            await within(20, fate.back.wait())
+            assert conn.server == f"127.0.0.1:{server.port}"
+            conn.send(wire.pub(b"a", b"sane"))
+            assert (await within(20, got.get())).payload == b"sane"
+
+
 async def test_a_peer_that_never_greets_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT_S", 0.1)
     done = asyncio.Event()
