@@ -82,14 +82,14 @@ class Admin:
     # ---- functions
 
     def restore(self) -> None:
-        """Deploy again what was deployed through the API before a restart; what cannot be is logged and kept."""
+        """Deploy again what was deployed through the API before a restart; what cannot be read is logged and kept."""
         for name, kept in list(self._state.functions.items()):
             try:
                 deployment = self._read(kept["document"])
                 created_at = datetime.fromisoformat(kept["created_at"])
-                self._functions.deploy(deployment, replicas=kept["replicas"], created_at=created_at)
+                self._functions.restore(deployment, replicas=kept["replicas"], created_at=created_at)
             except (DeploymentError, KeyError, TypeError, ValueError) as error:
-                log.error("kept function cannot be deployed", function=name, error=str(error))  # noqa: TRY400
+                log.error("kept function cannot be read", function=name, error=str(error))  # noqa: TRY400
 
     async def deploy(self, request: Request) -> Response:
         """`POST` deploys, or updates what is there; `PUT` only updates. 202, with a line for each warning."""

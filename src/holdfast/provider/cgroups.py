@@ -1,7 +1,7 @@
 """Control groups of the kernel, version 2: one for each replica, with its limits, where Holdfast may make them.
 
-    <base>/holdfast          the processes that were in <base>: a group that hands controllers on has none itself
-    <base>/fn-<instance>     a replica and everything it started
+    <base>/holdfast                   the processes that were in <base>, for a group that hands controllers on has none
+    <base>/fn-<runtime>-<instance>    a replica and everything it started
 
 Holdfast may where systemd has delegated it the group it runs in (`Delegate=yes`), or in the folder that the setting
 `function_cgroup` names. Names and values of the files: https://docs.kernel.org/admin-guide/cgroup-v2.html. Groups of
@@ -75,14 +75,16 @@ def entering(group: Path, argv: Sequence[str]) -> tuple[str, ...]:
 class Groups:
     """A base under which groups can be made. Made by `open_groups`."""
 
-    def __init__(self, base: Path, controllers: frozenset[str]) -> None:
+    def __init__(self, base: Path, controllers: frozenset[str], mark: str) -> None:
+        """`mark` is the runtime's own: several may share a base."""
         self.base = base
+        self._prefix = f"{PREFIX}{mark}-"
         self.controllers = controllers
         """Which of `memory` and `cpu` it can limit."""
 
     def make(self, instance: str, limits: Limits) -> Path:
         """A group with limits, still empty. Raises OSError."""
-        group = self.base / f"{PREFIX}{instance}"
+        group = self.base / f"{self._prefix}{instance}"
         group.mkdir(exist_ok=True)
         for name, text in limit_files(limits, self.controllers).items():
             path = group / name
@@ -92,17 +94,17 @@ class Groups:
 
     def remove_left(self) -> None:
         """Remove what an earlier run has left, with the processes in it."""
-        for group in self.base.glob(f"{PREFIX}*"):
+        for group in self.base.glob(f"{self._prefix}*"):
             remove(group)
 
 
-def open_groups(setting: str) -> Groups:
+def open_groups(setting: str, mark: str) -> Groups:
     """Find the base and see that it works. Raises NoGroups, or SettingError when the setting names a folder."""
     if setting == "none":
         raise NoGroups(f"{SETTING} is none")
     named = setting != "auto"
     try:
-        return _prepared(Path(setting) if named else _delegated())
+        return _prepared(Path(setting) if named else _delegated(), mark)
     except (NoGroups, OSError, subprocess.SubprocessError) as error:
         if not named:
             raise NoGroups(str(error)) from error
@@ -125,13 +127,13 @@ def _delegated() -> Path:
     raise NoGroups(f"{NOT_DELEGATED} (systemd: Delegate=yes)")
 
 
-def _prepared(base: Path) -> Groups:
+def _prepared(base: Path, mark: str) -> Groups:
     found = frozenset((base / "cgroup.controllers").read_text().split()) & {"memory", "cpu"}
     if not found:
         raise NoGroups(f"{base} has neither the memory nor the cpu controller")
     _move_away(base)
     (base / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(found)))
-    groups = Groups(base, found)
+    groups = Groups(base, found, mark)
     groups.remove_left()
     probe = groups.make("probe", Limits(memory_bytes=2**30, millicores=1000))
     try:

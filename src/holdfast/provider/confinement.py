@@ -24,6 +24,8 @@ from holdfast.provider.memory import Use, over_limit
 from holdfast.stack import Deployment
 
 LOOK_S = 1.0
+FIRST_TO_GO = "500"
+# Of -1000 to 1000 (proc(5), oom_score_adj): when the machine's memory runs out, functions end before NATS and gateways.
 
 log = structlog.get_logger()
 
@@ -57,6 +59,8 @@ class Confinement:
         """A process of the replica has begun."""
         self.pid = pid
         self._reason = ""
+        with suppress(OSError):  # not Linux, or it stands higher already
+            Path(f"/proc/{pid}/oom_score_adj").write_text(FIRST_TO_GO)
         if self._group is not None:
             self._killed_before = cgroups.killed_for_memory(self._group)
         self._owner.started(self)
@@ -157,7 +161,7 @@ async def confinements(setting: str, mark: str) -> AsyncIterator[Confinements]:
         log.warning("processes of an earlier run were still there and were killed", processes=killed)
     groups, unlimited = None, ""
     try:
-        groups = await asyncio.to_thread(cgroups.open_groups, setting)
+        groups = await asyncio.to_thread(cgroups.open_groups, setting, mark)
         log.info("limits are enforced by the kernel", cgroup=str(groups.base), of=sorted(groups.controllers))
     except cgroups.NoGroups as error:
         unlimited = str(error)

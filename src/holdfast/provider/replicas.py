@@ -56,6 +56,8 @@ class Function:
         """Set by Functions as long as it is deployed."""
         self.warnings: tuple[str, ...] = ()
         """What of the deployment is not done as it says."""
+        self.refused: LastError | None = None
+        """Why it could not be deployed again after a restart; nothing of it runs then."""
         self._changed = asyncio.Event()
 
     @property
@@ -82,7 +84,7 @@ class Function:
     @property
     def last_error(self) -> LastError | None:
         """What went wrong last with a replica of the present deployment."""
-        return latest(replica.last_error for replica in self.replicas)
+        return self.refused or latest(replica.last_error for replica in self.replicas)
 
     def loaded(self, reported: Reported) -> None:
         """A replica reports calls."""
@@ -191,6 +193,7 @@ class Functions:
             self._fill(function)
             return function
         function.deployment = deployment
+        function.refused = None
         function.warn(warnings)
         if replicas is not None:
             function.wanted = replicas
@@ -207,11 +210,33 @@ class Functions:
         self._begin_rollout(function)
         return function
 
+    def restore(self, deployment: Deployment, *, replicas: int, created_at: datetime) -> None:
+        """Deploy again what was deployed before a restart.
+
+        What cannot be, a secret of it being gone, say, is there all the same and says why; the next call tries again.
+        """
+        try:
+            self.deploy(deployment, replicas=replicas, created_at=created_at)
+        except DeploymentError as error:
+            function = self._by_ref[deployment.ref] = Function(deployment, self._settings.log_lines, created_at)
+            function.wanted = replicas
+            self._refuse(function, error)
+
+    def _refuse(self, function: Function, error: DeploymentError) -> None:
+        ref, told = function.deployment.ref, function.refused is not None and function.refused.message == str(error)
+        function.refused = LastError(datetime.now(UTC), ref.name, str(error))
+        if not told:
+            log.error("kept function cannot be deployed", function=str(ref), error=str(error))
+            function.logs.append(ref.name, f"[error] {error}")
+
     def scale(self, function: Function, replicas: int) -> None:
         """Have so many replicas because somebody asks for it. Raises DeploymentError, and then nothing has changed.
 
         Returns at once. Of a function that load scales, the number holds for a quiet window.
         """
+        if function.refused is not None:
+            self.deploy(function.deployment, replicas=replicas)
+            return
         self._scale(function, replicas, "asked for")
         if function.autoscaler is not None:
             function.autoscaler.scaled()
@@ -231,6 +256,12 @@ class Functions:
 
     def wake(self, function: Function) -> None:
         """A call waits for a function: one at zero gets its least replicas, once, however many calls wait."""
+        if function.refused is not None:
+            try:
+                self.deploy(function.deployment, replicas=max(function.wanted, 1))
+            except DeploymentError as error:
+                self._refuse(function, error)
+            return
         if function.autoscaler is None:
             return
         function.autoscaler.called()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from holdfast.process import start
+from holdfast.provider.cgroups import NoGroups, open_groups
 from holdfast.provider.leftovers import MARK
 from holdfast.provider.memory import over_limit
 from tests.support.providers import RunningProvider, provider
@@ -158,7 +159,7 @@ async def test_a_replica_runs_in_a_group_with_its_limits_where_there_is_one(tmp_
         await running.logged("limits are enforced by the kernel")
         document = await running.ready("f")
         assert "warnings" not in document
-        (group,) = base.glob("fn-f-*")
+        (group,) = base.glob("fn-*-f-*")
         assert {path.name: path.read_text().strip() for path in group.iterdir()} == {
             "memory.max": str(64 * 2**20),
             "memory.oom.group": "1",
@@ -176,6 +177,28 @@ async def test_a_replica_runs_in_a_group_with_its_limits_where_there_is_one(tmp_
         assert (await request(await running.port("f"), body=b"on")).text == "on"
 
 
+async def test_the_kernel_enforces_limits_where_a_group_was_delegated(tmp_path: Path) -> None:
+    # Such as by `systemd-run --user --scope -p Delegate=yes`; HOLDFAST_TEST_CGROUP may name another.
+    named = os.environ.get("HOLDFAST_TEST_CGROUP", "auto")
+    try:
+        groups = await asyncio.to_thread(open_groups, named, "test")
+    except NoGroups as error:
+        pytest.skip(str(error))
+    handler(tmp_path / "greedy", GREEDY)
+    stack = "functions: {greedy: {lang: python3-http, handler: ./greedy, limits: {memory: 128Mi, cpu: 500m}}}"
+    async with provider(stack, tmp_path, function_cgroup=named) as running:
+        await running.logged("limits are enforced by the kernel")
+        port = await running.port("greedy")
+        (group,) = groups.base.glob("fn-*-greedy-*")
+        assert (group / "cpu.max").read_text() == "50000 100000\n"
+        with pytest.raises(ConnectionError):
+            await request(port, "/take")
+        document = await until(running, "greedy", "restarts", 1)
+        assert "the kernel stopped the replica" in document["lastError"]["message"]
+        assert (await request(await running.port("greedy"))).text == "fine"
+    assert not group.exists()
+
+
 @pytest.mark.parametrize("ended", ["killed", "removed"])
 async def test_what_a_replica_started_does_not_outlive_it(tmp_path: Path, ended: str) -> None:
     # Of a handler the child, of a forked command a grandchild of the watchdog, each in a session of its own.
@@ -184,6 +207,8 @@ async def test_what_a_replica_started_does_not_outlive_it(tmp_path: Path, ended:
     functions = {"python": {"lang": "python3-http", "handler": "./python"}, "command": {"fprocess": command}}
     async with provider(json.dumps({"functions": functions}), tmp_path) as running:
         left = [int((await request(await running.port(name))).text) for name in functions]
+        for pid in left:
+            assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 500, "the first to go, before Holdfast itself"
         assert all(psutil.pid_exists(pid) for pid in left)
         if ended == "killed":
             for watchdog in psutil.Process(running.process.pid).children():

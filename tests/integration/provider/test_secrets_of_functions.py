@@ -121,3 +121,24 @@ async def test_without_its_secret_a_function_gets_no_further_replicas_and_keeps_
         os.kill(watchdog.pid, 9)
         await running.logged("replica ended, starting it again")
         assert (await request(await running.port("reads"))).text == "one"
+
+
+async def test_a_function_whose_secret_is_gone_at_a_restart_is_there_says_why_and_runs_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with provider("functions: {}", tmp_path) as running:
+        await put(running, name="key", value="one")
+        await deploy(running, "reads", reads("key"), "key")
+        await running.ready("reads")
+        await running.client.request("DELETE", "/system/secrets", json={"name": "key"})
+    async with provider("functions: {}", tmp_path) as running:
+        said = "reads: there is no secret 'key' in openfaas-fn: create it first"
+        document = (await running.get("/system/function/reads?wait=100ms")).json()
+        assert (document["replicas"], document["availableReplicas"]) == (1, 0)
+        assert document["lastError"]["message"] == said
+        assert (await running.get("/system/logs?name=reads")).text.count(said) == 1
+        answer = await running.client.post("/system/scale-function/reads", json={"replicas": 2})
+        assert (answer.status_code, answer.text) == (400, f"{said}\n")
+        await put(running, name="key", value="two")
+        assert (await request(await running.port("reads"))).text == "two"
+        assert "lastError" not in (await running.get("/system/function/reads")).json()

@@ -71,11 +71,11 @@ def test_the_own_group_is_found_in_the_second_version_only(memberships: str, mou
 
 
 def test_a_base_hands_on_its_controllers_and_gets_a_group_for_each_replica(base: Path) -> None:
-    groups = open_groups(str(base))
+    groups = open_groups(str(base), "m")
     assert groups.controllers == BOTH
     assert (base / "cgroup.subtree_control").read_text() == "+cpu +memory"
     group = groups.make("f-1", Limits(memory_bytes=1000, millicores=100))
-    assert group == base / "fn-f-1"
+    assert group == base / "fn-m-f-1"
     assert {path.name: path.read_text() for path in group.iterdir()} == {
         "memory.max": "1000",
         "memory.oom.group": "1",
@@ -84,24 +84,24 @@ def test_a_base_hands_on_its_controllers_and_gets_a_group_for_each_replica(base:
 
 
 def test_without_limits_a_replica_has_a_group_all_the_same(base: Path) -> None:
-    group = Groups(base, BOTH).make("f-1", Limits())
+    group = Groups(base, BOTH, "m").make("f-1", Limits())
     assert list(group.iterdir()) == []
     remove(group)
     assert not group.exists()
 
 
 def test_groups_of_an_earlier_run_are_removed(base: Path) -> None:
-    (base / "fn-old-1").mkdir()
-    (base / "other").mkdir()
-    open_groups(str(base))
-    assert not (base / "fn-old-1").exists()
-    assert (base / "other").exists()
+    (base / "fn-m-old-1").mkdir()
+    (base / "fn-n-old-1").mkdir()
+    open_groups(str(base), "m")
+    assert not (base / "fn-m-old-1").exists()
+    assert (base / "fn-n-old-1").exists(), "another runtime's"
 
 
 def test_a_base_whose_processes_stay_is_not_used(base: Path) -> None:
     (base / "cgroup.procs").write_text("1234567\n")
     with pytest.raises(SettingError, match="does not become empty"):
-        open_groups(str(base))
+        open_groups(str(base), "m")
     assert (base / "holdfast" / "cgroup.procs").read_text() == "1234567"
 
 
@@ -112,12 +112,12 @@ def test_a_folder_that_is_no_group_with_the_controllers_is_a_setting_error(
     if controllers is not None:
         (tmp_path / "cgroup.controllers").write_text(controllers)
     with pytest.raises(SettingError, match="function_cgroup="):
-        open_groups(str(tmp_path))
+        open_groups(str(tmp_path), "m")
 
 
 def test_none_means_that_no_groups_are_used() -> None:
     with pytest.raises(NoGroups, match="function_cgroup is none"):
-        open_groups("none")
+        open_groups("none", "m")
 
 
 def test_a_command_enters_its_group_before_it_begins() -> None:
