@@ -122,6 +122,17 @@ async def test_a_function_that_the_provider_does_not_know_is_not_accepted(parts:
         assert (await parts.client.post(f"/{route}/nobody")).status_code == 404
 
 
+@pytest.mark.parametrize("name", ["holdfast", "a.b", "_INBOX", "x" * 65])
+async def test_a_queue_that_cannot_be_one_is_refused_when_a_call_comes(parts: Parts, name: str) -> None:
+    parts.provider.deploy("odd" + str(len(name)), annotations={"com.openfaas.queue": name})
+    answer = await parts.client.post("/async-function/odd" + str(len(name)))
+    assert (answer.status_code, "X-Call-Id" in answer.headers) == (500, False)
+    assert "com.openfaas.queue" in answer.text
+    assert name[:64] in answer.text
+    # A synchronous call needs no queue.
+    assert (await parts.client.post("/function/odd" + str(len(name)))).status_code == 200
+
+
 async def test_functions_are_deployed_updated_scaled_and_deleted_with_the_providers_credentials(parts: Parts) -> None:
     deployment = {"service": "new", "image": "example.com/new:1", "labels": {"a": "b"}}
     assert (await parts.system("PUT", "functions", deployment)).status_code == 404

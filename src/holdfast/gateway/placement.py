@@ -35,7 +35,7 @@ class Placement:
     def known(self, entry: Entry) -> str | None:
         """The queue of a function without waiting; None when `find` has to be asked.
 
-        HOT: 0.06 µs without the annotation, 0.1 µs with it.
+        HOT: 0.07 µs without the annotation, 0.11 µs with it.
         """
         queue = entry.annotations.get(ANNOTATION)
         if not queue:

@@ -134,3 +134,16 @@ def test_an_expression_that_is_none_is_refused() -> None:
 )
 def test_a_name_may_have_its_namespace_in_it(written: str, namespace: str, meant: tuple[str, str]) -> None:
     assert values.split_name(written, namespace) == meant
+
+
+def test_a_queue_may_come_with_its_number_of_calls() -> None:
+    assert values.queue_and_slots("slow=4") == ("slow", 4)
+    assert values.queue_and_slots("slow") == ("slow", None)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "=4", "slow=", "slow=0", "slow=10001", "slow=four", "slow=-1", "holdfast=2", "a.b=1"]
+)
+def test_a_queue_with_a_number_or_name_that_it_cannot_have_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        values.queue_and_slots(text)
