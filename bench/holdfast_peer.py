@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
         ready = json.loads(ready_file.read_text())
         port = urlsplit(ready["gateway"]).port or 80
         await call_functions("Holdfast", port)
+        echo_port = await asyncio.to_thread(_echo_port, port)
         async with stream(ready["nats"], STREAM) as calls:
             yield Peer(
                 name="Holdfast",
@@ -50,7 +53,15 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
                 stream=calls,
                 parts=_parts(serve, ready),
                 ready_s=ready_s,
+                echo_port=echo_port,
             )
+
+
+def _echo_port(port: int) -> int | None:
+    """Where the provider says that echo can be reached."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/system/function/echo") as answer:
+        endpoint: str = json.load(answer)["endpoints"][0]
+    return urlsplit(endpoint).port
 
 
 def _parts(serve: Running, ready: dict[str, Any]) -> dict[str, list[int]]:

@@ -31,6 +31,8 @@ class Peer:
     """Process ids by part: gateway, worker, nats-server, function, and what else belongs to it."""
     ready_s: float
     """From the first process's start until calls could be made."""
+    echo_port: int | None = None
+    """The port of the function echo itself, past the gateway; None where nobody tells."""
 
     @property
     def workers(self) -> list[int]:

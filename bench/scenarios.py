@@ -4,7 +4,7 @@
     run        calls accepted while the worker is held still, then let go: until the queue is empty
     callback   the same, each call with X-Callback-Url
     whole      64 calls under way at once, each from its POST to its callback, everything at work at the same time
-    sync       POST /function/echo
+    sync       POST /function/echo, and the same to the function's own port
     idle       one call at a time, with a rest between: from its POST to the function's first line, and to the callback
 
 Request bodies have 256 bytes. CPU time is that of each part within the measured window, divided by the requests in it.
@@ -101,6 +101,8 @@ class Scenarios:
             case "sync":
                 for connections in self._plan.sync_connections:
                     yield await self._sync(connections)
+                if self._peer.echo_port is not None:
+                    yield await self._past_the_gateway(self._peer.echo_port)
             case "idle":
                 for row in await self._idle():
                     yield row
@@ -120,6 +122,12 @@ class Scenarios:
         request = _post("/function/echo", self._peer.port, BODY)
         result = await self._load(request, connections).run()
         return self._row("sync", _connections(connections), result, "200")
+
+    async def _past_the_gateway(self, port: int) -> Row:
+        """The same calls to the function's own port: what there is to be had, and what the gateway takes of it."""
+        connections = self._plan.sync_connections[-1]
+        result = await self._load(_post("/", port, BODY), connections, port=port).run()
+        return self._row("sync", f"{_connections(connections)}, the function's own port", result, "200")
 
     async def _drain(self, name: Name, *, callback: bool) -> Row:
         peer, receiver = self._peer, self._receiver
@@ -171,9 +179,9 @@ class Scenarios:
     def _async_request(self, **headers: str) -> str:
         return _post("/async-function/echo", self._peer.port, BODY, headers)
 
-    def _load(self, request: str, connections: int, most: int = 0) -> LoadSpec:
+    def _load(self, request: str, connections: int, most: int = 0, port: int | None = None) -> LoadSpec:
         return LoadSpec(
-            port=self._peer.port,
+            port=port or self._peer.port,
             request=request,
             connections=connections,
             seconds=self._plan.seconds,
