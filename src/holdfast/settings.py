@@ -239,6 +239,12 @@ class GatewaySettings(Settings):
     read_timeout_s: float = _duration("read_timeout", "60s", "Longest pause while a request's body arrives.")
     head_timeout_s: float = _duration("head_timeout", "10s", "Longest time for a request's line and headers to arrive.")
     idle_timeout_s: float = _duration("idle_timeout", "75s", "How long an idle connection is kept open.")
+    min_body_rate: int = _integer(
+        "min_body_rate",
+        "500",
+        "Bytes a second at which the body of an asynchronous call must come, after read_timeout; slower ones are "
+        "answered 408. 0: any rate.",
+    )
     write_timeout_s: float = _duration("write_timeout", "60s", "Longest pause while a caller does not take its answer.")
     upstream_timeout_s: float = _duration(
         "upstream_timeout", "60s", "Longest time for a synchronous call to be answered."

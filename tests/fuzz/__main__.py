@@ -19,7 +19,7 @@ from tests.fuzz.targets import TARGETS
 FOLDER = Path(__file__).parent
 CORPUS = FOLDER / "corpus"
 FOUND = FOLDER / "found"
-LONGEST_INPUT = 2000
+LONGEST_INPUT = 4000
 SLOWEST_S = 10  # an input that takes longer is a finding: a hang
 MOST_MEMORY_MB = 1024
 # What libFuzzer and atheris say of themselves on each start.

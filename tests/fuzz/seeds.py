@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from datetime import UTC, datetime
 
 from holdfast.function import FunctionRef
@@ -100,6 +102,26 @@ _OPTIONS = [
 ]
 
 
+def _bundles() -> list[bytes]:
+    """Small archives, not compressed."""
+
+    def archive(form: int, *names: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w", format=form) as tar:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.type = kind
+                manifest = b'{"name": "f"}' if kind == tarfile.REGTYPE else b""
+                member.size = len(manifest)
+                tar.addfile(member, io.BytesIO(manifest))
+        return content.getvalue().rstrip(b"\0") + bytes(600)
+
+    forms = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+    whole = [archive(form, "holdfast.json", "handler/handler.py") for form in forms]
+    odd = [archive(form, "handler/" + "n" * 120) for form in forms[1:]]
+    return [*whole, *odd, archive(tarfile.GNU_FORMAT, "../a", kind=tarfile.SYMTYPE)]
+
+
 def seeds(target: str) -> list[bytes]:
     """The first inputs of a target."""
     match target:
@@ -116,5 +138,7 @@ def seeds(target: str) -> list[bytes]:
             return _OPTIONS
         case "callbacks":
             return _URLS
+        case "bundles":
+            return _bundles()
         case _:
             raise ValueError(target)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import ipaddress
 import json
 import socket
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import h11
 
 from holdfast.callback_guard import CallbackGuard
 from holdfast.duration import parse_duration
-from holdfast.errors import BadRequest
+from holdfast.errors import BadRequest, DeploymentError
 from holdfast.gateway.call_document import of_record
 from holdfast.gateway.call_options import NAMES, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.prefer import read_preference
@@ -29,6 +32,7 @@ from holdfast.http1.message import header_lines
 from holdfast.http1.origin import Origin
 from holdfast.http1.server import Server
 from holdfast.invocation import Invocation
+from holdfast.provider.unpacking import UnpackLimits, unpack
 from holdfast.queue import dead_letter, parked_callback, record
 from holdfast.queue.answer import KeptAnswer, UnreadableAnswer, read_answer, write_answer
 from holdfast.queue.message import Undecodable, from_delivery, to_publish
@@ -277,6 +281,21 @@ def _as_the_system_reads(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Add
     return ipaddress.ip_address(str(found[0][4][0]).partition("%")[0])
 
 
+def bundles(data: bytes) -> None:
+    """A tar archive, compressed: unpacked into its folder and nowhere else, or refused."""
+    with tempfile.TemporaryDirectory() as place:
+        archive, folder = Path(place) / "archive", Path(place) / "folder"
+        archive.write_bytes(gzip.compress(data, 1))
+        folder.mkdir()
+        with contextlib.suppress(DeploymentError):
+            unpack(archive, folder, "f", UnpackLimits(max_bytes=10_000, max_files=10))
+        if sorted(Path(place).iterdir()) != [archive, folder]:
+            raise Broken("a bundle was written outside its folder")
+        for path in folder.rglob("*"):
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise Broken("a bundle made what is neither a file nor a folder")
+
+
 TARGETS: dict[str, Target] = {
     "requests": requests,
     "connections": connections,
@@ -285,4 +304,5 @@ TARGETS: dict[str, Target] = {
     "stored": stored,
     "options": options,
     "callbacks": callbacks,
+    "bundles": bundles,
 }

@@ -213,6 +213,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             head_timeout_s=settings.head_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
             body_timeout_s=settings.read_timeout_s,
+            min_body_rate=settings.min_body_rate,
             write_timeout_s=settings.write_timeout_s,
         )
         metrics_routes = [

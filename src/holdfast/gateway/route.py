@@ -14,7 +14,8 @@ from holdfast.function import FunctionRef
 ASYNC_PREFIX = b"/async-function/"
 SYNC_PREFIX = b"/function/"
 
-_TARGET = re.compile(rb"/(?:async-)?function/([-a-zA-Z_0-9.]+)(/[^?]*)?(\?.*)?", re.DOTALL)
+# Two DNS labels and the dot have 127 letters. Names are remembered, so a caller's must not be as long as it likes.
+_TARGET = re.compile(rb"/(?:async-)?function/([-a-zA-Z_0-9.]{1,253})(/[^?]*)?(\?.*)?", re.DOTALL)
 # RFC 9112, section 3.2.2: a server must take the absolute form as well; the authority in it says nothing new to us.
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 

@@ -182,6 +182,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     # ---- the order of the exchanges
 
     def _begin(self, exchange: Exchange) -> None:
+        exchange.since = self.server.now
         try:
             self.server.application.begin(exchange)
         except Exception:
@@ -238,7 +239,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             if self.in_head or self._waiting:
                 self._pause_reading()
         elif incoming is current and current.mode != HOLD:
-            self._deadline = self.server.now + self.limits.body_timeout_s if self.reading else NEVER
+            self._deadline = self._body_due(current) if self.reading else NEVER
         else:
             self._deadline = NEVER
             self._pause_reading()
@@ -278,8 +279,16 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def body_wanted(self, exchange: Exchange) -> None:
         """The application wants the body: read on."""
         if exchange is self._incoming:
-            self._deadline = self.server.now + self.limits.body_timeout_s
+            self._deadline = self._body_due(exchange)
             self._read_on()
+
+    def _body_due(self, exchange: Exchange) -> float:
+        """Until when more of a body must have come."""
+        limits = self.limits
+        due = self.server.now + limits.body_timeout_s
+        if exchange.mode != COLLECT or not limits.min_body_rate:
+            return due
+        return min(due, exchange.since + limits.body_timeout_s + exchange.received / limits.min_body_rate)
 
     def pause_body(self, exchange: Exchange) -> None:
         """The application wants no more of the body for now: it, not the client, decides how long."""
@@ -401,7 +410,12 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         if self._lingering:
             self._transport.close()
         elif self._current is not None:
-            self.take_refusal(Refusal(408, f"The request body paused for more than {self.limits.body_timeout_s:g} s."))
+            rate = (
+                f" or came slower than {self.limits.min_body_rate} bytes a second" if self.limits.min_body_rate else ""
+            )
+            self.take_refusal(
+                Refusal(408, f"The request body paused for more than {self.limits.body_timeout_s:g} s{rate}.")
+            )
         elif self.in_head:
             self.take_refusal(Refusal(408, f"No complete request head within {self.limits.head_timeout_s:g} s."))
         else:

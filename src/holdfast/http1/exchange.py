@@ -92,6 +92,7 @@ class Exchange:
         "parts",
         "reader",
         "received",
+        "since",
         "target",
         "version",
     )
@@ -134,6 +135,8 @@ class Exchange:
         self.parts: list[bytes] = []
         self.received = 0
         self.held = 0
+        # When the application was told of the request, by the server's clock.
+        self.since = 0.0
         self.limit: float = float("inf")
         self.done: Callable[[Exchange, bytes], None] | None = None
         self.reader: BodyReader | None = None

@@ -98,6 +98,8 @@ NAMES = [
             b"/function/*",
             b"/function/$(id)",
             b"/function/mirror,mirror",
+            b"/function/" + b"a" * 254,
+            b"/function/" + b"a" * 8000,
         )
     ),
     *(
@@ -114,7 +116,7 @@ NAMES = [
             b"/function/...",
             b"/function/-",
             b"/function/_",
-            b"/function/" + b"a" * 300,
+            b"/function/" + b"a" * 253,
         )
     ),
     Case("the namespace named", post(target=b"/function/mirror.openfaas-fn/a", body=b"hi"), (200,)),

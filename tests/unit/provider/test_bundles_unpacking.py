@@ -122,6 +122,16 @@ def test_an_archive_that_becomes_huge_is_refused_before_it_has(tmp_path: Path) -
     assert not (tmp_path / "into" / "handler" / "zeros").exists()
 
 
+@pytest.mark.parametrize("size", [-1, -513, -10_000])
+def test_a_size_below_zero_makes_no_room_for_more(tmp_path: Path, size: int) -> None:
+    below = member("handler/below", size=size).tobuf(tarfile.GNU_FORMAT)
+    zeros = member("handler/zeros", size=90_000).tobuf(tarfile.GNU_FORMAT) + bytes(90_112)
+    content = gzip.compress(below + zeros * 3 + bytes(1024), mtime=0)
+    with pytest.raises(DeploymentError):
+        unpacked(tmp_path, content, UnpackLimits(max_bytes=100_000, max_files=10))
+    assert sum(path.stat().st_size for path in (tmp_path / "into").rglob("*") if path.is_file()) <= 100_000
+
+
 def test_an_archive_of_too_many_files_is_refused(tmp_path: Path) -> None:
     limits = UnpackLimits(max_files=10)
     with pytest.raises(DeploymentError, match="more than 10 files"):
