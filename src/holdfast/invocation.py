@@ -16,6 +16,9 @@ CallId = NewType("CallId", str)
 
 # A caller may bring an id of its own: it becomes part of a NATS subject and of log lines, hence the narrow alphabet.
 _CALL_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")
+_STORED_BODY = re.compile(
+    r"((?:request|result)\.[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,64}) ([0-9]{1,15}) ([0-9a-f]{64})"
+)
 CALL_ID_RULE = "1 to 128 characters of A-Z, a-z, 0-9, _ and -"
 
 
@@ -32,6 +35,29 @@ def is_call_id(value: bytes) -> bool:
 def is_instant(value: Any) -> bool:
     """Whether a stored value can be an instant in Unix nanoseconds; the year 5138 is far enough."""
     return isinstance(value, int) and 0 <= value < 10**20
+
+
+class StoredBody(NamedTuple):
+    """A body that is too large to travel inside a message: where its pieces are, and what they are together."""
+
+    name: str
+    """`request.<call id>.<id of the body>` or `result.…`: subject words, so that a body is found by its call."""
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of the whole, in hexadecimal digits."""
+
+    @classmethod
+    def parse(cls, text: str) -> StoredBody:
+        """Read what `str` wrote. Raises ValueError."""
+        match = _STORED_BODY.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text[:200]!r} names no stored body")
+        name, size, sha256 = match.groups()
+        return cls(name, int(size), sha256)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.size} {self.sha256}"
 
 
 class Attempt(NamedTuple):
@@ -83,3 +109,5 @@ class Invocation(NamedTuple):
     """Not started by then, the call is not run any more; None: it waits for as long as it takes."""
     depth: int = 0
     """How many callbacks led to this call: 0 for one that a caller made."""
+    body: StoredBody | None = None
+    """Where the request's body is when it is not in `request`, which then ends with its head."""

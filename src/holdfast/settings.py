@@ -200,6 +200,13 @@ class NatsSettings(Settings):
     results_max_bytes: int = _integer(
         "results_max_bytes", str(1024**3), "Room for records and results; when it is full the oldest go.", least=1024**2
     )
+    inline_body_bytes: int = _integer(
+        "inline_body_bytes",
+        str(1024 * 1024),
+        "Largest body of a request or result that travels inside a message; larger ones are stored in pieces. Never "
+        "more than half of what the NATS server's max_payload leaves beside the heads.",
+        least=1024,
+    )
 
     def servers(self) -> list[str]:
         """The servers as `nats://…` URLs, in the order given."""
@@ -257,7 +264,16 @@ class GatewaySettings(Settings):
         "60s",
         "Longest `wait` of `Prefer: respond-async` on a synchronous call; a longer one is cut to it.",
     )
-    max_body_bytes: int = _integer("max_body_bytes", str(1024 * 1024), "Largest body of an asynchronous call.", least=1)
+    max_body_bytes: int = _integer(
+        "max_body_bytes", str(64 * 1024 * 1024), "Largest body of an asynchronous call.", least=1
+    )
+    max_uploads: int = _integer(
+        "max_uploads",
+        "200",
+        "Bodies above inline_body_bytes that may come in at once, about 1 MB of memory each; further ones are "
+        "answered 503.",
+        least=1,
+    )
     max_header_bytes: int = _integer(
         "max_header_bytes", str(128 * 1024), "Largest request line and headers together.", least=1024
     )
@@ -339,6 +355,12 @@ class WorkerSettings(Settings):
         str(64 * 1024 * 1024),
         "Largest answer of a function; a larger one fails the call.",
         least=1,
+    )
+    orphan_body_age_s: float = _duration(
+        "orphan_body_age",
+        "15m",
+        "A stored body that nothing needs any more is removed when its last piece is older than this. Longer than the "
+        "gateways' read_timeout: a body may still be coming in.",
     )
     gateway_url: str = _url(
         "gateway_url",

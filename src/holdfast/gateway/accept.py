@@ -26,12 +26,13 @@ from holdfast.gateway.call_options import NAMES as OPTION_NAMES
 from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.lane_board import LaneBoard
+from holdfast.gateway.large_body import LargeBodies
 from holdfast.gateway.placement import Placement
 from holdfast.gateway.room import FULL_FOR_S, QueueFull, Room
 from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
-from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, is_call_id, new_call_id
+from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, StoredBody, is_call_id, new_call_id
 from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 
@@ -129,9 +130,15 @@ class Accepting:
         self._depth = read_depth(value, self._acceptor.max_depth)
         return b"%b: %d\r\n" % (DEPTH, self._depth)
 
-    def body_complete(self, exchange: Exchange, body: bytes) -> None:
-        """Hand the call to the queue; the answer is written when it is stored."""
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+    @property
+    def call_id(self) -> CallId:
+        """The id of the call, once its head is read."""
+        return self._call_id
+
+    def body_complete(self, exchange: Exchange, body: bytes, stored: StoredBody | None = None) -> None:
+        """Hand the call to the queue; the answer is written when it is stored. A large body is `stored` already."""
+        size = len(body) if stored is None else stored.size
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, size, body)
         invocation = Invocation(
             self._call_id,
             self._message_id,
@@ -140,6 +147,7 @@ class Accepting:
             self._callback_url,
             request,
             depth=self._depth,
+            body=stored,
         )
         self._exchange = exchange
         if self._options is not None:
@@ -164,13 +172,21 @@ class Accepting:
     async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
         try:
             self._start_ns, self._known = await self._acceptor.idempotency.store(invocation, self._queue, at)
+            if self._known:
+                await self._acceptor.large.forget(invocation.body)  # the first sending brought the same one
         except BadRequest as error:
+            await self._acceptor.large.forget(invocation.body)
             telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(self._exchange, error.status, str(error))
         except QueueError as error:
             self.confirmed(error, 0, False)
         else:
             self.confirmed(None, 0, False)
+
+    def not_stored(self, exchange: Exchange, error: QueueError) -> None:
+        """The body could not be stored, so there is no call."""
+        self._exchange = exchange
+        self.confirmed(error, 0, False)
 
     def confirmed(self, error: Exception | None, _sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
         """JetStream has stored the call, or not: answer."""
@@ -212,7 +228,7 @@ class Acceptor:
         idempotency: Idempotency,
         guard: CallbackGuard,
         max_depth: int,
-        max_body_bytes: int,
+        large: LargeBodies,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.placement = placement
@@ -225,7 +241,8 @@ class Acceptor:
         self.tasks = tasks
         self._room = room
         self._functions = functions
-        self._max_body_bytes = max_body_bytes
+        self.large = large
+        self._inline_bytes = large.inline_bytes
 
     def accept(
         self,
@@ -260,8 +277,10 @@ class Acceptor:
             return
         if not self._room.take(queue):
             _refuse_unstored(exchange, ref, QueueFull(queue))
-            return
-        exchange.collect(self._max_body_bytes, accepting.body_complete)
+        elif exchange.chunked or (exchange.content_length or 0) > self._inline_bytes:
+            self.large.take(exchange, accepting)
+        else:
+            exchange.collect(self._inline_bytes, accepting.body_complete)
 
     async def _read_when_found(self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Kind) -> None:
         try:

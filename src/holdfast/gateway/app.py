@@ -25,6 +25,7 @@ from holdfast.gateway.guard import Guard
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.lane_board import LaneBoard
+from holdfast.gateway.large_body import LargeBodies
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
@@ -44,7 +45,7 @@ from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import Exchange, serve
-from holdfast.queue import dead_letter, records
+from holdfast.queue import bodies, dead_letter, records
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.presence import Presence
@@ -55,6 +56,9 @@ from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
 
 DRAIN_S = 10.0
 # How long requests under way may take to be answered once the gateway was asked to stop.
+
+LEAST_INLINE_BYTES = 1024
+# A NATS server that takes less in a message is not one to work with.
 
 _NOT_CONNECTED = "not connected to NATS: asynchronous calls are answered 503"
 
@@ -141,12 +145,12 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         def connected() -> bool:
             return connection.connected
 
-        _check_limits(settings, connection)
         await ensure_queue(nats, settings.queue)
         await ensure_streams(
             nats,
             records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
             dead_letter.stream_config(replicas=nats.replicas),
+            bodies.stream_config(replicas=nats.replicas),
         )
         publisher = Publisher(connection, settings.publish_timeout_s)
         pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
@@ -171,13 +175,15 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
+        stored = bodies.Bodies(connection, publisher)
         lanes = LaneBoard(presence)
         calls = Calls(
             connection,
             kept,
-            functions,
-            Explainer(connection, functions, presence, lanes),
-            settings.namespace,
+            bodies=stored,
+            functions=functions,
+            explainer=Explainer(connection, functions, presence, lanes),
+            namespace=settings.namespace,
         )
         acceptor = Acceptor(
             placement=placement,
@@ -189,7 +195,13 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             idempotency=Idempotency(connection, publisher, kept),
             guard=callback_guard,
             max_depth=settings.callback_max_depth,
-            max_body_bytes=settings.max_body_bytes,
+            large=LargeBodies(
+                stored,
+                inline_bytes=min(_inline_limit(nats, settings, connection), settings.max_body_bytes),
+                max_body_bytes=settings.max_body_bytes,
+                most_at_once=settings.max_uploads,
+                tasks=tasks,
+            ),
             tasks=tasks,
         )
         gateway = Gateway(
@@ -198,7 +210,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
-            prefer=Prefer(acceptor, connection, kept, settings.prefer_max_wait_s),
+            prefer=Prefer(acceptor, connection, kept, stored, settings.prefer_max_wait_s),
             system=System(upstream, guard, here, system_application, operation),
             other=await stack.enter_async_context(
                 AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
@@ -228,14 +240,14 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         await server.drain(DRAIN_S)
 
 
-def _check_limits(settings: GatewaySettings, connection: Connection) -> None:
-    """A call of the largest size must fit into one message of this NATS server: said now, not to each caller."""
-    needed = settings.max_body_bytes + settings.max_header_bytes
-    if needed > connection.max_payload:
+def _inline_limit(nats: NatsSettings, settings: GatewaySettings, connection: Connection) -> int:
+    """The largest body that travels in its message; that one of any size can is said now, not to each caller."""
+    limit = bodies.inline_limit(nats.inline_body_bytes, connection.max_payload)
+    if limit < LEAST_INLINE_BYTES or settings.max_header_bytes + bodies.HEADS_BYTES > connection.max_payload:
         raise SettingError(
-            "max_body_bytes",
-            str(settings.max_body_bytes),
-            f"at most {max(0, connection.max_payload - settings.max_header_bytes)}: body and headers "
-            "(max_header_bytes) travel in one message and this NATS server's max_payload is "
-            f"{connection.max_payload}",
+            "max_header_bytes",
+            str(settings.max_header_bytes),
+            f"a NATS server whose max_payload is above {bodies.HEADS_BYTES + settings.max_header_bytes} for the heads "
+            f"of requests and answers: this one's is {connection.max_payload}",
         )
+    return limit

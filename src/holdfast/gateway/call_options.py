@@ -25,7 +25,7 @@ from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.http1.client import Origin
-from holdfast.invocation import CallId, Invocation
+from holdfast.invocation import CallId, Invocation, StoredBody
 
 MOST_URL_BYTES = 8192
 MOST_KEY_BYTES = 255
@@ -81,12 +81,14 @@ class CallOptions:
         )
         if self.idempotency_key is None:
             return changed
-        return changed._replace(message_id=f"{invocation.call_id}-{fingerprint(invocation.request)}")
+        return changed._replace(message_id=f"{invocation.call_id}-{fingerprint(invocation.request, invocation.body)}")
 
 
-def fingerprint(request: bytes) -> str:
+def fingerprint(request: bytes, stored: StoredBody | None = None) -> str:
     """What requests share that are the same to a caller: target and body, not the headers of one sending."""
     head, _, body = request.partition(b"\r\n\r\n")
+    if stored is not None:
+        body = stored.sha256.encode()
     digest = hashlib.sha256(head.partition(b"\r\n")[0] + b"\n" + body)
     return digest.hexdigest()[:32]
 

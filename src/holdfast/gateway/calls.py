@@ -33,8 +33,9 @@ from holdfast.gateway.cancelling import stop_running
 from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.headers import NOT_FORWARDED
-from holdfast.invocation import CallId, is_call_id
+from holdfast.invocation import CallId, StoredBody, is_call_id
 from holdfast.queue import waiting as queued
+from holdfast.queue.bodies import Bodies, BodyGone
 from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, CallStatus, subject_of_record
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
@@ -50,9 +51,17 @@ class Calls:
     """Answers for calls; an ASGI application in `app`."""
 
     def __init__(
-        self, connection: Connection, records: Records, functions: Directory, explainer: Explainer, namespace: str
+        self,
+        connection: Connection,
+        records: Records,
+        *,
+        bodies: Bodies,
+        functions: Directory,
+        explainer: Explainer,
+        namespace: str,
     ) -> None:
         self._connection = connection
+        self._bodies = bodies
         self._explainer = explainer
         self._records = records
         self._functions = functions
@@ -89,14 +98,33 @@ class Calls:
             status = _record(found).status
             raise BadRequest(409, f"call {call_id} has no result: it is {status}.")
         result = found.record.result
-        if result.size != len(found.body):
+        response: Response
+        if result.stored is not None:
+            response = StreamingResponse(await self._stored(call_id, result.stored), status_code=result.status)
+        elif result.size == len(found.body):
+            response = Response(found.body, status_code=result.status)
+        else:
             raise BadRequest(410, f"the result of {call_id} was too large to be kept: {result.size} bytes.")
-        response = Response(found.body, status_code=result.status)
         kept = [(name.lower(), value) for name, value in result.headers if name.lower() not in NOT_FORWARDED]
         response.raw_headers = [*kept, (b"x-call-id", call_id.encode())]
         if result.status not in {204, 304}:
-            response.raw_headers.append((b"content-length", b"%d" % len(found.body)))
+            response.raw_headers.append((b"content-length", b"%d" % result.size))
         return response
+
+    async def _stored(self, call_id: CallId, body: StoredBody) -> AsyncIterator[bytes]:
+        """The pieces of a large result. Raises BadRequest (410) while there is still a status to say it with."""
+        pieces = self._bodies.read(body)
+        try:
+            first = await anext(pieces)
+        except BodyGone as error:
+            raise BadRequest(410, f"the result of {call_id} is no longer kept: {body.size} bytes.") from error
+
+        async def all_pieces() -> AsyncIterator[bytes]:
+            yield first
+            async for piece in pieces:
+                yield piece
+
+        return all_pieces()
 
     async def events(self, request: Request) -> Response:
         """One event at once and one for each change; the stream ends with the call."""
@@ -158,6 +186,8 @@ class Calls:
         if not await queued.remove(self._connection, record.queue, call_id):
             # A worker took it between our look and our word: it is stopped there.
             await stop_running(self._connection, call_id)
+        if isinstance(found, Waiting) and found.invocation.body is not None:
+            await self._bodies.discard(found.invocation.body.name)
         return True
 
     async def _finish_cancel(self, found: Stored | Waiting) -> None:

@@ -24,8 +24,9 @@ from holdfast.function import FunctionRef
 from holdfast.gateway.call_document import rfc3339
 from holdfast.gateway.placement import Placement
 from holdfast.gateway.query import whole_number
+from holdfast.headers import RawHeaders
 from holdfast.http1.message import read_request
-from holdfast.invocation import is_call_id
+from holdfast.invocation import StoredBody, is_call_id
 from holdfast.queue.dead_letter import DeadCallback, DeadLetter, Kind
 from holdfast.queue.dead_letters import DeadLetters, Kept
 from holdfast.queue.parked_callback import ParkedCallback
@@ -182,16 +183,19 @@ def _description(kept: Kept) -> dict[str, Any]:
         ],
         "callback_url": letter.invocation.callback_url,
         "request": _request(letter) if isinstance(letter, DeadLetter) else None,
-        "answer": None if answer is None else {"status": answer.status, **_message(answer.headers, answer.body)},
+        "answer": None
+        if answer is None
+        else {"status": answer.status, **_message(answer.headers, answer.body, answer.stored)},
     }
 
 
 def _request(letter: DeadLetter) -> dict[str, Any]:
-    request = read_request(letter.invocation.request)
+    stored = letter.invocation.body
+    request = read_request(letter.invocation.request, body_elsewhere=stored is not None)
     return {
         "method": request.method.decode("latin-1"),
         "target": request.target.decode("latin-1"),
-        **_message(request.headers, request.body),
+        **_message(request.headers, request.body, stored),
     }
 
 
@@ -199,12 +203,13 @@ def _request(letter: DeadLetter) -> dict[str, Any]:
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"})
 
 
-def _message(headers: list[tuple[bytes, bytes]], body: bytes) -> dict[str, Any]:
+def _message(headers: RawHeaders, body: bytes, stored: StoredBody | None) -> dict[str, Any]:
     return {
         "headers": [
             [name.decode("latin-1"), "(hidden)" if name.lower() in _SECRET else value.decode("latin-1")]
             for name, value in headers
         ],
         "body": body[:MOST_BODY_SHOWN].decode("utf-8", "replace"),
-        "bytes": len(body),
+        "bytes": len(body) if stored is None else stored.size,
+        "sha256": None if stored is None else stored.sha256,
     }

@@ -26,8 +26,10 @@ from holdfast.gateway.accept import Accepting, Acceptor
 from holdfast.gateway.route import Route
 from holdfast.headers import CALL_ID, NOT_FORWARDED, SERVED_BY, START_TIME, forwardable
 from holdfast.http1.server import Exchange
+from holdfast.invocation import StoredBody
+from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
-from holdfast.queue.record import CallRecord, UnreadableRecord, decode, subject_of_record
+from holdfast.queue.record import CallRecord, Result, UnreadableRecord, decode, subject_of_record
 from holdfast.queue.records import Records, Stored
 from holdfast.queue.wire import Msg
 
@@ -75,9 +77,12 @@ def read_preference(headers: Iterable[tuple[bytes, bytes]], longest_wait_s: floa
 class Prefer:
     """The calls of one gateway that came with the preference."""
 
-    def __init__(self, acceptor: Acceptor, connection: Connection, records: Records, longest_wait_s: float) -> None:
+    def __init__(
+        self, acceptor: Acceptor, connection: Connection, records: Records, bodies: Bodies, longest_wait_s: float
+    ) -> None:
         self.connection = connection
         self.records = records
+        self.bodies = bodies
         self._acceptor = acceptor
         self._longest_wait_s = longest_wait_s
 
@@ -110,13 +115,13 @@ class Preferring(Accepting):
         self._stored = False
         self._end: tuple[CallRecord, bytes] | None = None
 
-    def body_complete(self, exchange: Exchange, body: bytes) -> None:
+    def body_complete(self, exchange: Exchange, body: bytes, stored: StoredBody | None = None) -> None:
         """Listen for the call's end, then hand it to the queue: it may have ended before its storing is confirmed."""
         if self._preference.wait_s:
             self._deadline = self._loop.time() + self._preference.wait_s
             self._sid = self._shared.connection.subscribe(subject_of_record(self._call_id), self._record_written)
             exchange.on_gone(self._stop)
-        super().body_complete(exchange, body)
+        super().body_complete(exchange, body, stored)
 
     def confirmed(self, error: Exception | None, sequence: int, duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
         """JetStream has stored the call, or not."""
@@ -170,24 +175,54 @@ class Preferring(Accepting):
     def _answer(self, record: CallRecord, body: bytes) -> None:
         """The function's own answer; 202 when there is none, as after a cancel, or it was too large to be kept."""
         result = record.result
-        if result is None or result.size != len(body):
+        if result is not None and result.stored is not None:
+            self._stop()
+            answering = self._answer_stored(result, result.stored)
+            self._acceptor.tasks.create_task(answering, name=f"send the result of {self._call_id}")
+        elif result is not None and result.size == len(body):
+            self._stop()
+            self._start(result)
+            self._exchange.write(body)
+            self._exchange.end()
+        else:
             self._answer_later()
-            return
-        self._stop()
+
+    def _start(self, result: Result) -> None:
+        headers = [
+            *forwardable(result.headers, _OURS),
+            (CALL_ID, self._call_id.encode()),
+            (START_TIME, b"%d" % self._start_ns),
+            (SERVED_BY, answers.SERVED_BY),
+            (APPLIED, self._preference.applied()),
+        ]
+        self._exchange.start(result.status, headers, result.size)
+
+    async def _answer_stored(self, result: Result, body: StoredBody) -> None:
+        """Send a result that is too large for its record, piece by piece as the caller takes it."""
         exchange = self._exchange
-        exchange.start(
-            result.status,
-            [
-                *forwardable(result.headers, _OURS),
-                (CALL_ID, self._call_id.encode()),
-                (START_TIME, b"%d" % self._start_ns),
-                (SERVED_BY, answers.SERVED_BY),
-                (APPLIED, self._preference.applied()),
-            ],
-            len(body),
-        )
-        exchange.write(body)
-        exchange.end()
+        flowing = asyncio.Event()
+        flowing.set()
+        exchange.on_flow(flowing.clear, flowing.set)
+        exchange.on_gone(flowing.set)
+        begun = False
+        try:
+            async for piece in self._shared.bodies.read(body):
+                if not begun:
+                    self._start(result)
+                    begun = True
+                if exchange.over:
+                    return
+                exchange.write(piece)
+                # Ends when the caller reads, or when the lane gives it up.
+                await flowing.wait()
+        except QueueError as error:
+            log.warning("result cannot be sent", call_id=self._call_id, error=str(error), answer_begun=begun)
+            if begun:
+                exchange.abort()
+            else:
+                self._answer_later()
+        else:
+            exchange.end()
 
     def _answer_later(self) -> None:
         """202: the record tells the rest."""

@@ -10,6 +10,7 @@ Parts
     origin.py             where a peer listens.
     answer_assembler.py   bytes -> answer head, body pieces, completion; or a fault. No I/O.
     flight.py             one request and its answer, as the caller sees them.
+    collector.py          a whole answer from its pieces, for `fetch`.
     client_connection.py  one socket: carries a flight, knows whether it can carry another.
     client.py             all sockets: which connection a flight gets, deadlines, closing.
 
@@ -53,29 +54,21 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from holdfast.errors import AnswerTooLarge, ConnectFailed, PeerError
-from holdfast.headers import RawHeaders
+from holdfast.errors import ConnectFailed, PeerError
 from holdfast.http1.client_connection import ClientConnection
+from holdfast.http1.collector import Answer, Collector
 from holdfast.http1.flight import Flight, Receiver
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
 
-__all__ = ["Answer", "BodyFraming", "ClientPool", "Flight", "Origin", "Receiver"]
+__all__ = ["Answer", "BodyFraming", "ClientPool", "Collector", "Flight", "Origin", "Receiver"]
 
 NEVER = float("inf")
 # Deadlines are met this late at most; a timeout of a call is seconds.
 SWEEP_AT_MOST_EVERY_S = 0.05
 CLOSING_TIMEOUT_S = 5.0
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: RawHeaders
-    body: bytes
 
 
 class ClientPool:
@@ -203,7 +196,7 @@ class ClientPool:
     async def fetch(self, origin: Origin, request: bytes, *, timeout_s: float, max_body_bytes: int) -> Answer:
         """Send a request and collect its whole answer. Raises PeerError; cancelling it closes the connection."""
         future: asyncio.Future[Answer] = self._loop.create_future()
-        collector = _Collector(future, max_body_bytes, origin)
+        collector = Collector(future, max_body_bytes, origin)
         flight = collector.flight = self.send(origin, request, collector, timeout_s=timeout_s)
         try:
             return await future
@@ -339,45 +332,3 @@ class ClientPool:
 
 def _closed_before(origin: Origin) -> ConnectFailed:
     return ConnectFailed(str(origin), f"the client was closed before {origin} could be called")
-
-
-class _Collector:
-    """Collects an answer for `fetch`."""
-
-    __slots__ = ("_future", "_headers", "_max_body_bytes", "_origin", "_parts", "_size", "_status", "flight")
-
-    def __init__(self, future: asyncio.Future[Answer], max_body_bytes: int, origin: Origin) -> None:
-        self.flight: Flight | None = None
-        self._future = future
-        self._max_body_bytes = max_body_bytes
-        self._origin = origin
-        self._status = 0
-        self._headers: RawHeaders = []
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def head(self, status: int, headers: RawHeaders) -> None:
-        self._status = status
-        self._headers = headers
-
-    def data(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > self._max_body_bytes:
-            self._give_up()
-        else:
-            self._parts.append(chunk)
-
-    def end(self) -> None:
-        if not self._future.done():
-            parts = self._parts
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._future.set_result(Answer(self._status, self._headers, body))
-
-    def failed(self, error: PeerError) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-
-    def _give_up(self) -> None:
-        if self.flight is not None:
-            self.flight.cancel()
-        self.failed(AnswerTooLarge(str(self._origin), self._max_body_bytes))

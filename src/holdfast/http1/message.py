@@ -126,10 +126,11 @@ def for_origin(message: bytes, host: bytes, extra: bytes = b"") -> bytes:
     return b"".join((message[:end], b"Host: ", host, b"\r\n", extra, memoryview(message)[end:]))
 
 
-def read_request(message: bytes) -> Request:
+def read_request(message: bytes, *, body_elsewhere: bool = False) -> Request:
     """Read a message that request_message or for_origin made; for tests and for looking at the queue.
 
-    Raises ValueError when it is not one: neither half-read bytes nor trailing ones pass.
+    Raises ValueError when it is not one: neither half-read bytes nor trailing ones pass. With `body_elsewhere` it ends
+    with its head.
     """
     head, end, body = message.partition(b"\r\n\r\n")
     request_line, *lines = head.split(b"\r\n")
@@ -144,7 +145,8 @@ def read_request(message: bytes) -> Request:
         headers.append((name, value.strip(b" \t")))
     header_lines(headers)
     lengths = [value for name, value in headers if name.lower() == b"content-length"]
-    if lengths not in ([b"%d" % len(body)], []) or (body and not lengths):
+    framed = lengths in ([b"%d" % len(body)], []) and not (body and not lengths)
+    if not (framed or (body_elsewhere and not body)):
         raise ValueError(f"Content-Length {lengths} does not frame a body of {len(body)} bytes")
     return Request(parts[0], parts[1], headers, body)
 

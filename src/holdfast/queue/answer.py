@@ -1,4 +1,7 @@
-"""A function's answer as bytes that are kept: an HTTP/1.1 response, as its request is an HTTP/1.1 request. No I/O."""
+"""A function's answer as bytes that are kept: an HTTP/1.1 response, as its request is an HTTP/1.1 request. No I/O.
+
+A body that is too large for a message is kept elsewhere; the message that carries the rest names it in a header.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import NamedTuple
 
 from holdfast.errors import QueueError
 from holdfast.headers import RawHeaders
+from holdfast.invocation import StoredBody
+from holdfast.queue import wire
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) ?[^\r\n]*")
 
@@ -17,6 +22,13 @@ class KeptAnswer(NamedTuple):
     status: int
     headers: RawHeaders
     body: bytes
+    stored: StoredBody | None = None
+    """Where the body is when it is not here."""
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes."""
+        return len(self.body) if self.stored is None else self.stored.size
 
 
 class UnreadableAnswer(QueueError):
@@ -29,9 +41,15 @@ def write_answer(answer: KeptAnswer) -> bytes:
     return b"HTTP/1.1 %d \r\n%b\r\n%b" % (answer.status, lines, answer.body)
 
 
-def read_answer(message: bytes) -> KeptAnswer:
-    """The answer in a message. Raises UnreadableAnswer."""
+def stored_line(answer: KeptAnswer | None) -> str:
+    """The header line, for the message that carries an answer, that says where its body is; empty for most."""
+    return "" if answer is None or answer.stored is None else f"Holdfast-Answer-Body: {answer.stored}\r\n"
+
+
+def read_answer(message: bytes, carrier: bytes = b"") -> KeptAnswer:
+    """The answer in a message whose headers are `carrier`. Raises UnreadableAnswer."""
     head, end, body = message.partition(b"\r\n\r\n")
+    named = wire.header(carrier, b"Holdfast-Answer-Body")
     line, *lines = head.split(b"\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if match is None or not end:
@@ -42,4 +60,8 @@ def read_answer(message: bytes) -> KeptAnswer:
         if not colon:
             raise UnreadableAnswer(f"not a header of a kept answer: {field[:80]!r}")
         headers.append((name, value))
-    return KeptAnswer(int(match.group(1)), headers, body)
+    try:
+        stored = None if named is None else StoredBody.parse(named.decode("ascii"))
+    except ValueError as error:
+        raise UnreadableAnswer(f"not the name of a body: {named!r}") from error
+    return KeptAnswer(int(match.group(1)), headers, body, stored)

@@ -19,7 +19,7 @@ from nats.js.api import StorageType, StreamConfig
 from holdfast.function import FunctionRef
 from holdfast.invocation import Invocation
 from holdfast.queue import parked_callback, wire
-from holdfast.queue.answer import KeptAnswer, read_answer, write_answer
+from holdfast.queue.answer import KeptAnswer, read_answer, stored_line, write_answer
 from holdfast.queue.message import Publication, Undecodable, fields_of, from_delivery
 from holdfast.queue.parked_callback import ParkedCallback, lines_of
 
@@ -117,7 +117,7 @@ def to_publish(letter: Letter) -> Publication:
             answer = b"" if letter.answer is None else write_answer(letter.answer)
             headers = (
                 f"NATS/1.0\r\nNats-Msg-Id: dead/{message_id}\r\n{fields_of(invocation)}"
-                f"Holdfast-Queue: {letter.queue}\r\n{died}"
+                f"Holdfast-Queue: {letter.queue}\r\n{died}{stored_line(letter.answer)}"
                 f"Holdfast-Request-Bytes: {len(invocation.request)}\r\n\r\n"
             )
             return Publication(subject, headers.encode("ascii"), invocation.request + answer)
@@ -139,4 +139,4 @@ def from_message(subject: bytes, headers: bytes, payload: bytes) -> Letter:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error
     invocation = from_delivery(subject, headers, payload[:size])
     answer = payload[size:]
-    return DeadLetter(invocation, queue, died_at_ns, reason, read_answer(answer) if answer else None)
+    return DeadLetter(invocation, queue, died_at_ns, reason, read_answer(answer, headers) if answer else None)

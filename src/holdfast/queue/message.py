@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from holdfast.errors import QueueError
 from holdfast.function import ROUTE_NAME, FunctionRef
-from holdfast.invocation import Attempt, CallId, Invocation, is_call_id
+from holdfast.invocation import Attempt, CallId, Invocation, StoredBody, is_call_id
 
 _ROUTE_NAME = re.compile(ROUTE_NAME)
 _DIGITS = re.compile(rb"[0-9]{1,20}")
@@ -131,6 +131,8 @@ def fields_of(invocation: Invocation) -> str:
         fields += f"Holdfast-Expires-At: {invocation.expires_at_ns}\r\n"
     if invocation.depth:
         fields += f"Holdfast-Depth: {invocation.depth}\r\n"
+    if invocation.body is not None:
+        fields += f"Holdfast-Body: {invocation.body}\r\n"
     if invocation.attempts:
         # JSON in ASCII has no line end.
         fields += f"Holdfast-Attempts: {json.dumps(invocation.attempts, separators=(',', ':'))}\r\n"
@@ -189,6 +191,7 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
             timeout_s=None if timeout is None else _seconds(timeout),
             expires_at_ns=None if expires_at is None else int(expires_at),
             depth=int(fields.get(b"Holdfast-Depth", b"0")),
+            body=_body(fields),
         )
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error
@@ -199,6 +202,11 @@ def _seconds(value: bytes) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{seconds} is not a duration")
     return seconds
+
+
+def _body(fields: dict[bytes, bytes]) -> StoredBody | None:
+    text = _text(fields, b"Holdfast-Body")
+    return None if text is None else StoredBody.parse(text)
 
 
 def _text(fields: dict[bytes, bytes], name: bytes) -> str | None:

@@ -16,7 +16,7 @@ from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import wire
-from holdfast.queue.answer import KeptAnswer, read_answer, write_answer
+from holdfast.queue.answer import KeptAnswer, read_answer, stored_line, write_answer
 from holdfast.queue.message import Publication, Undecodable, fields_of, from_delivery
 
 STREAM = "HOLDFAST_callbacks"
@@ -90,6 +90,7 @@ def lines_of(parked: ParkedCallback) -> str:
         f"{fields_of(parked.invocation)}"
         f"Holdfast-To: {parked.url}\r\nHoldfast-Queue: {parked.queue}\r\nHoldfast-Duration: {parked.duration_s!r}\r\n"
         f"Holdfast-Callback-Attempts: {parked.attempts}\r\nHoldfast-First-At: {parked.first_at_ns}\r\n"
+        f"{stored_line(parked.answer)}"
     )
 
 
@@ -100,7 +101,7 @@ def from_message(subject: bytes, headers: bytes, payload: bytes) -> ParkedCallba
             from_delivery(subject, headers, _NO_REQUEST),
             (wire.header(headers, b"Holdfast-To") or b"").decode("ascii"),
             (wire.header(headers, b"Holdfast-Queue") or b"").decode("ascii"),
-            read_answer(payload),
+            read_answer(payload, headers),
             float(wire.header(headers, b"Holdfast-Duration") or b""),
             int(wire.header(headers, b"Holdfast-Callback-Attempts") or b""),
             int(wire.header(headers, b"Holdfast-First-At") or b""),

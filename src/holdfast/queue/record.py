@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from holdfast.errors import QueueError
 from holdfast.function import FunctionRef
 from holdfast.headers import RawHeaders
-from holdfast.invocation import Attempt, CallId, Invocation, is_call_id, is_instant
+from holdfast.invocation import Attempt, CallId, Invocation, StoredBody, is_call_id, is_instant
 
 SUBJECT_PREFIX = "holdfast.call."
 
@@ -56,7 +56,9 @@ class Result(NamedTuple):
     status: int
     headers: RawHeaders
     size: int
-    """Length of the body in bytes; a body that is too large for one message is not kept with the record."""
+    """Length of the body in bytes."""
+    stored: StoredBody | None = None
+    """Where the body is when it is too large for one message; None: with the record."""
 
 
 class CallRecord(NamedTuple):
@@ -170,13 +172,14 @@ def _attempt(started_at_ns: int, duration_s: float, status: int, error: str | No
     return f"[{started_at_ns},{duration_s!r},{status},{'null' if error is None else _quote(error)}]"
 
 
-def _result(status: int, headers: RawHeaders, size: int) -> str:
+def _result(status: int, headers: RawHeaders, size: int, stored: StoredBody | None) -> str:
     # Names and values by turns, one on each line: quoting one text is many times cheaper than quoting each of them.
     # Header bytes are latin-1 by custom; that keeps each byte as it is.
     lines = b"\n".join(chain.from_iterable(headers))
     if lines.count(b"\n") != max(0, 2 * len(headers) - 1):
         raise ValueError(f"a header of {headers!r:.200} holds a line end")
-    return f"[{status},{_quote(lines.decode('latin-1'))},{size}]"
+    where = "" if stored is None else f',"{stored}"'
+    return f"[{status},{_quote(lines.decode('latin-1'))},{size}{where}]"
 
 
 def decode(payload: bytes) -> tuple[CallRecord, bytes]:
@@ -226,7 +229,7 @@ def _check(document: dict[str, Any]) -> None:
         raise ValueError("not the name of a call or a function")
 
 
-def _read_result(status: Any, headers: Any, size: Any) -> Result:
+def _read_result(status: Any, headers: Any, size: Any, stored: Any = None) -> Result:
     if (
         not isinstance(size, int)
         or not isinstance(headers, str)
@@ -234,7 +237,7 @@ def _read_result(status: Any, headers: Any, size: Any) -> Result:
         or not 100 <= status <= 999
     ):
         raise ValueError("not a result")
-    return Result(status, _headers(headers), size)
+    return Result(status, _headers(headers), size, None if stored is None else StoredBody.parse(stored))
 
 
 def _headers(text: str) -> RawHeaders:

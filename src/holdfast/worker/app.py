@@ -16,15 +16,18 @@ from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool
 from holdfast.http1.server import serve
-from holdfast.queue import dead_letter, records
+from holdfast.queue import bodies, dead_letter, records
+from holdfast.queue.body_sweep import BodySweep, sweeping
 from holdfast.queue.connection import connect
 from holdfast.queue.consumer import consume
+from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_consumer, ensure_streams, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
 from holdfast.worker import LISTEN_FD
 from holdfast.worker.attempt import Runner
+from holdfast.worker.body import Sender
 from holdfast.worker.callback import Callbacks
 from holdfast.worker.callback_queue import callback_queue
 from holdfast.worker.endings import Endings
@@ -35,8 +38,6 @@ from holdfast.worker.slots import Slots
 from holdfast.worker.turns import kept_of
 
 PUBLISH_TIMEOUT_S = 5.0
-RECORD_ROOM_BYTES = 256 * 1024
-# What a record needs of a message besides the body of the result: headers of the answer, attempts.
 
 log = structlog.get_logger()
 
@@ -69,9 +70,11 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             nats,
             records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
             dead_letter.stream_config(replicas=nats.replicas),
+            bodies.stream_config(replicas=nats.replicas),
         )
         publisher = Publisher(connection, PUBLISH_TIMEOUT_S)
         kept = Records(connection, publisher)
+        stored = bodies.Bodies(connection, publisher)
         consumer = await stack.enter_async_context(
             consume(
                 connection,
@@ -90,7 +93,23 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         outside = await stack.enter_async_context(
             ClientPool(max_idle_per_origin=settings.max_inflight, addresses=guard.addresses)
         )
-        callbacks = Callbacks(inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies)
+        sender = Sender(
+            stored,
+            inline_bytes=bodies.inline_limit(nats.inline_body_bytes, connection.max_payload),
+            max_result_bytes=settings.max_result_bytes,
+        )
+        callbacks = Callbacks(
+            inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies, sender=sender
+        )
+        sweep = BodySweep(
+            connection,
+            stored,
+            kept,
+            DeadLetters(connection, publisher, kept),
+            age_s=settings.orphan_body_age_s,
+            results_max_bytes=nats.results_max_bytes,
+        )
+        await stack.enter_async_context(sweeping(sweep))
         running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(
@@ -110,14 +129,14 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
                 functions=functions,
                 timeout_s=settings.upstream_timeout_s,
                 replica_wait_s=settings.replica_wait_s,
-                max_result_bytes=settings.max_result_bytes,
+                sender=sender,
             ),
             endings=Endings(
                 queue=settings.queue,
                 publisher=publisher,
                 records=kept,
                 callbacks=callbacks,
-                max_record_bytes=connection.max_payload - RECORD_ROOM_BYTES,
+                sweep=sweep,
             ),
             records=kept,
             running=running,

@@ -17,7 +17,9 @@ from holdfast.directory import Directory, Entry, ProviderUnavailable
 from holdfast.errors import AnswerMalformed, AnswerTimedOut, AnswerTooLarge, ConnectFailed, ConnectionLost
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import for_origin
-from holdfast.invocation import Invocation
+from holdfast.invocation import Invocation, StoredBody
+from holdfast.queue.bodies import BodyGone
+from holdfast.worker.body import Sender
 from holdfast.worker.outcome import Outcome, no_answer
 
 MOST_RUNS = 3
@@ -31,13 +33,13 @@ class Runner:
     """Runs calls against the functions of one directory."""
 
     def __init__(
-        self, *, pool: ClientPool, functions: Directory, timeout_s: float, replica_wait_s: float, max_result_bytes: int
+        self, *, pool: ClientPool, functions: Directory, timeout_s: float, replica_wait_s: float, sender: Sender
     ) -> None:
         self._pool = pool
         self._functions = functions
         self._timeout_s = timeout_s
         self._replica_wait_s = replica_wait_s
-        self._max_result_bytes = max_result_bytes
+        self._sender = sender
         self._loop = asyncio.get_running_loop()
 
     async def run(self, invocation: Invocation) -> Outcome:
@@ -55,8 +57,9 @@ class Runner:
                 entry, origin = found
             started_at_ns, began = time.time_ns(), time.monotonic()
             try:
-                answer = await self._send(invocation, entry, origin)
-                return Outcome(answer.status, answer.headers, answer.body, time.monotonic() - began, started_at_ns)
+                answer, stored = await self._send(invocation, entry, origin)
+                took_s = time.monotonic() - began
+                return Outcome(answer.status, answer.headers, answer.body, took_s, started_at_ns, stored=stored)
             except ConnectFailed as error:
                 self._functions.lost(invocation.function, origin)
                 if self._loop.time() >= waiting_until:
@@ -80,9 +83,13 @@ class Runner:
                 return no_answer(504, str(error), time.monotonic() - began, started_at_ns)
             except (AnswerTooLarge, AnswerMalformed) as error:
                 return no_answer(502, str(error), time.monotonic() - began, started_at_ns)
+            except BodyGone as error:
+                # 410 is not a status that is tried again by default: the body will not come back.
+                why = f"{invocation.function} was not run: {error}"
+                return no_answer(410, why, time.monotonic() - began, started_at_ns)
             entry = origin = None
 
-    async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> Answer:
+    async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> tuple[Answer, StoredBody | None]:
         request = for_origin(invocation.request, origin.netloc)
         if entry.prefix:
             method, _, rest = request.partition(b" ")
@@ -90,7 +97,9 @@ class Runner:
         limit_s = self._timeout_s
         if invocation.timeout_s is not None:
             limit_s = min(limit_s, invocation.timeout_s)
-        return await self._pool.fetch(origin, request, timeout_s=limit_s, max_body_bytes=self._max_result_bytes)
+        return await self._sender.run(
+            self._pool, origin, request, invocation.body, call_id=invocation.call_id, timeout_s=limit_s
+        )
 
     async def _find_replica(self, invocation: Invocation, until: float) -> tuple[Entry, Origin] | Outcome:
         ref = invocation.function

@@ -9,7 +9,6 @@ Source of the headers: OpenFaaS's documentation of asynchronous functions.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,21 +19,26 @@ import structlog
 from holdfast import __version__, telemetry
 from holdfast.callback_guard import names_function
 from holdfast.errors import AddressRefused, HoldfastError, PeerError
-from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, forwardable
-from holdfast.http1.client import ClientPool, Origin
+from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders, forwardable
+from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import header_lines, request_start
-from holdfast.invocation import Invocation
+from holdfast.invocation import Invocation, StoredBody
+from holdfast.queue.bodies import BodyGone
 from holdfast.settings import WorkerSettings
 from holdfast.tally import Tally
+from holdfast.worker.body import Sender
+from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
 from holdfast.worker.retry import retry_after_s
-from holdfast.worker.signature import delivery_headers
+from holdfast.worker.signature import Signer, delivery_headers
 from holdfast.worker.signing_secrets import SigningSecrets
 
 USER_AGENT = f"queue-worker/{__version__}".encode()
 MOST_ANSWER_BYTES = 1024 * 1024
 # A receiver's answer is read to keep its connection usable, and thrown away.
+SLOWEST_BYTES_PER_S = 1024 * 1024
+# A large callback has `callback_timeout` and a second for each MiB of its body.
 FINAL = frozenset({410, 508})
 # Gone: the receiver is no more, trying again would only disturb whoever has its place. Loop Detected: a gateway's word
 # for a chain of callbacks that is too long, which the next attempt would not shorten.
@@ -80,14 +84,14 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
 
 
 def callback_request(
-    invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int, *, keys: Sequence[bytes], at_s: int
+    invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int, *, delivery: RawHeaders
 ) -> bytes:
     """The callback as an HTTP/1.1 message: the function's headers and body, and what the call's headers say of it. HOT.
 
-    Signed with `keys` at `at_s`, Unix seconds; the message id names the delivery, being the same in all attempts.
+    `delivery` are the headers that name and sign it. When the body is stored elsewhere the message ends with its head.
     """
     headers = forwardable(outcome.headers, _NOT_CALLED_BACK)
-    headers += delivery_headers(keys, invocation.message_id, at_s, outcome.body)
+    headers += delivery
     # What header_lines does not check are numbers, an id and a name: no line ends in their alphabets. The depth is for
     # every receiver: a gateway may be called by another name than the one it is known by here.
     return _CALLBACK % (
@@ -101,7 +105,7 @@ def callback_request(
         invocation.accepted_at_ns,
         invocation.depth,
         header_lines(headers),
-        len(outcome.body),
+        outcome.size,
         outcome.body,
     )
 
@@ -128,11 +132,13 @@ class Callbacks:
         secrets: SigningSecrets | None,
         settings: WorkerSettings,
         policies: Policies,
+        sender: Sender,
     ) -> None:
         self._inside = inside
         self._outside = outside
         self._secrets = secrets
         self._policies = policies
+        self._sender = sender
         self._delivered = Tally(telemetry.CALLBACKS.labels("delivered").inc)
         self._timeout_s = settings.callback_timeout_s
         self._gateway = settings.gateway
@@ -145,14 +151,9 @@ class Callbacks:
         """One attempt. Returns when the receiver answered 2xx; raises CallbackFailed otherwise."""
         to = destination(callback_url, self._gateway)
         retries_allowed = self._policies[invocation.function].attempts - 1
-        keys = self._secrets.keys if self._secrets is not None else ()
-        request = callback_request(invocation, outcome, to, retries_allowed, keys=keys, at_s=int(time.time()))
-        if self._write_debug:
-            log.info("callback", call_id=invocation.call_id, to=callback_url, message=request)
         try:
-            pool = self._inside if to.own else self._outside
-            answer = await pool.fetch(to.origin, request, timeout_s=self._timeout_s, max_body_bytes=MOST_ANSWER_BYTES)
-        except AddressRefused as error:
+            answer = await self._post(invocation, outcome, to, retries_allowed)
+        except (AddressRefused, BodyGone) as error:
             raise CallbackFailed(str(error), final=True) from error
         except PeerError as error:
             raise CallbackFailed(str(error)) from error
@@ -163,6 +164,32 @@ class Callbacks:
                 retry_after_s=retry_after_s(answer.headers, datetime.now(UTC)),
             )
         self._delivered.add()
+
+    async def _post(self, invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int) -> Answer:
+        keys = self._secrets.keys if self._secrets is not None else ()
+        pool = self._inside if to.own else self._outside
+        at_s = int(time.time())
+        stored = outcome.stored
+        if stored is None:
+            delivery = delivery_headers(keys, invocation.message_id, at_s, outcome.body)
+        else:
+            delivery = await self._sign_stored(Signer(keys, invocation.message_id, at_s), stored)
+        request = callback_request(invocation, outcome, to, retries_allowed, delivery=delivery)
+        if self._write_debug:
+            log.info("callback", call_id=invocation.call_id, to=str(to.origin), message=request)
+        if stored is None:
+            return await pool.fetch(to.origin, request, timeout_s=self._timeout_s, max_body_bytes=MOST_ANSWER_BYTES)
+        timeout_s = self._timeout_s + stored.size / SLOWEST_BYTES_PER_S
+        return await self._sender.post(
+            pool, to.origin, request, stored, timeout_s=timeout_s, max_answer_bytes=MOST_ANSWER_BYTES
+        )
+
+    async def _sign_stored(self, signer: Signer, body: StoredBody) -> RawHeaders:
+        """The signature stands before the body: a large one is read twice rather than held."""
+        if signer.signs:
+            async for piece in self._sender.bodies.read(body, insist):
+                signer.update(piece)
+        return signer.headers()
 
     def gives_up(self, attempts: int, error: CallbackFailed) -> bool:
         """Whether a callback that failed so many times, the last time like this, is not tried again."""

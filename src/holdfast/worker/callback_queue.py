@@ -28,7 +28,8 @@ from holdfast.queue.records import Records
 from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.callback import CallbackFailed, Callbacks
-from holdfast.worker.endings import give_up, insist
+from holdfast.worker.endings import give_up
+from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 
 log = structlog.get_logger()
@@ -70,7 +71,9 @@ class CallbackQueue:
             log.error("callback cannot be read, removed", error=str(error))  # noqa: TRY400 - nothing of ours failed
             return
         answer = parked.answer
-        outcome = Outcome(answer.status, answer.headers, answer.body, parked.duration_s, parked.first_at_ns)
+        outcome = Outcome(
+            answer.status, answer.headers, answer.body, parked.duration_s, parked.first_at_ns, stored=answer.stored
+        )
         telemetry.CALLBACK_RETRIES.inc()
         tried = replace(parked, attempts=parked.attempts + 1)
         try:

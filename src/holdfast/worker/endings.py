@@ -13,13 +13,11 @@ is not thrown away because it cannot be written this moment.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import structlog
 
@@ -28,6 +26,7 @@ from holdfast.errors import QueueUnavailable
 from holdfast.invocation import Attempt, Invocation
 from holdfast.queue import dead_letter, parked_callback
 from holdfast.queue.answer import KeptAnswer
+from holdfast.queue.body_sweep import BodySweep
 from holdfast.queue.dead_letter import DeadCallback, DeadLetter
 from holdfast.queue.message import Publication, to_publish_later
 from holdfast.queue.parked_callback import ParkedCallback
@@ -36,16 +35,13 @@ from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result
 from holdfast.queue.records import AgedOut, Conflict, Records
 from holdfast.worker.callback import CallbackFailed, Callbacks
 from holdfast.worker.decision import End, RunAgain
+from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.running import Running
 
-NATS_AGAIN_S = 0.25
-# There is an event for the connection's return, none for JetStream's: both are waited for by trying.
 MOST_ERROR_LETTERS = 200
 ERRORS_KEPT = 20
 # 1000 attempts of 42 bytes, and 20 texts of at most 200 letters, each six bytes in JSON at worst.
-
-T = TypeVar("T")
 
 
 class _Callback(NamedTuple):
@@ -87,7 +83,7 @@ class _Ending(NamedTuple):
             None,
             None,
             self.at_ns,
-            Result(outcome.status, outcome.headers, len(outcome.body)),
+            Result(outcome.status, outcome.headers, outcome.size, outcome.stored),
             self.end.reason,
             self.url,
             *callback,
@@ -101,13 +97,13 @@ class Endings:
     """Ends the runs of one worker's calls."""
 
     def __init__(
-        self, *, queue: str, publisher: Publisher, records: Records, callbacks: Callbacks, max_record_bytes: int
+        self, *, queue: str, publisher: Publisher, records: Records, callbacks: Callbacks, sweep: BodySweep
     ) -> None:
         self._queue = queue
         self._publisher = publisher
         self._records = records
         self._callbacks = callbacks
-        self._max_record_bytes = max_record_bytes
+        self._sweep = sweep
 
     async def run_again(self, running: Running, outcome: Outcome, again: RunAgain) -> None:
         """Park the call until its next run."""
@@ -131,6 +127,8 @@ class Endings:
             url = invocation.failure_callback_url
         callback = NO_CALLBACK
         ending = _Ending(invocation, self._queue, outcome, end, at_ns, url)
+        if outcome.stored is not None:
+            self._sweep.kept(outcome.stored)
         if failed:
             letter = DeadLetter(invocation, self._queue, at_ns, end.reason or "", _answer(outcome))
             await self._store(dead_letter.to_publish(letter))
@@ -141,11 +139,16 @@ class Endings:
             running.ending = partial(ending.record, PENDING)
             callback = await self._call_back(invocation, url, outcome)
         await self._keep(running, ending.record(callback), outcome.body)
+        if invocation.body is not None and not failed:
+            self._sweep.ended(invocation.body)
 
     async def cancelled(self, running: Running) -> None:
         """The call was cancelled while it was run: nobody is called back."""
-        record = CallRecord.of(running.invocation, self._queue, CallStatus.RUNNING)
+        invocation = running.invocation
+        record = CallRecord.of(invocation, self._queue, CallStatus.RUNNING)
         await self._keep(running, record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled while it was run"), b"")
+        if invocation.body is not None:
+            self._sweep.ended(invocation.body)
 
     async def _call_back(self, invocation: Invocation, url: str, outcome: Outcome) -> _Callback:
         """The first attempt; a failed one is parked. Gives what became of it."""
@@ -178,9 +181,6 @@ class Endings:
         """Write the record in place of whatever is there, unless the call was cancelled meanwhile. HOT."""
         if running.interim is not None:
             await running.interim
-        if len(body) > self._max_record_bytes:
-            log.info("result too large to be kept", call_id=record.call_id, bytes=len(body))
-            body = b""
         try:
             await self._keep_once(running, record, body)
         except QueueUnavailable:
@@ -228,15 +228,6 @@ async def give_up(publisher: Publisher, parked: ParkedCallback, error: CallbackF
     await insist(lambda: publisher.confirm(*letter))
 
 
-async def insist(step: Callable[[], Awaitable[T]]) -> T:
-    """Try a step until NATS takes it. Raises QueueRefused: trying again would not change that."""
-    while True:
-        try:
-            return await step()
-        except QueueUnavailable:
-            await asyncio.sleep(NATS_AGAIN_S)
-
-
 def _attempt(outcome: Outcome) -> Attempt:
     failure = None if outcome.failure is None else outcome.failure[:MOST_ERROR_LETTERS]
     return Attempt(outcome.started_at_ns, round(outcome.duration_s, 6), outcome.status, failure)
@@ -248,4 +239,4 @@ def _fitting(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 
 
 def _answer(outcome: Outcome) -> KeptAnswer:
-    return KeptAnswer(outcome.status, outcome.headers, outcome.body)
+    return KeptAnswer(outcome.status, outcome.headers, outcome.body, outcome.stored)

@@ -50,7 +50,7 @@ from holdfast.queue.topology import stream_of
 from holdfast.queue.wire import Msg
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.concurrency import Concurrency
-from holdfast.worker.endings import insist
+from holdfast.worker.insist import insist
 from holdfast.worker.lane import MAX_INFLIGHT, Lane, read_limit
 from holdfast.worker.turns import Turns, kept_of
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from holdfast.headers import RawHeaders
+from holdfast.invocation import StoredBody
 
 _TEXT: RawHeaders = [(b"Content-Type", b"text/plain; charset=utf-8")]
 
@@ -22,6 +23,13 @@ class Outcome(NamedTuple):
     """When the request was sent, Unix time in nanoseconds."""
     failure: str | None = None
     """Why there is no answer of the function's own; None when there is one, whatever its status."""
+    stored: StoredBody | None = None
+    """Where the body is when it is too large to be held here, in `body`."""
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes."""
+        return len(self.body) if self.stored is None else self.stored.size
 
     @property
     def word(self) -> str:

@@ -52,21 +52,47 @@ def _read_secret(line: str, number: int) -> bytes:
 
 def sign(keys: Sequence[bytes], delivery_id: str, at_s: int, body: bytes) -> bytes:
     """The value of `webhook-signature`: one signature for each key, in their order."""
-    start = f"{delivery_id}.{at_s}.".encode()
-    signatures: list[bytes] = []
-    for key in keys:
-        digest = hmac.new(key, start, "sha256")
-        digest.update(body)  # apart: a result may be large, and joining would copy it
-        signatures.append(b"v1," + base64.b64encode(digest.digest()))
-    return b" ".join(signatures)
+    signer = Signer(keys, delivery_id, at_s)
+    signer.update(body)
+    return signer.signature()
+
+
+class Signer:
+    """The signature of a body that comes in pieces."""
+
+    def __init__(self, keys: Sequence[bytes], delivery_id: str, at_s: int) -> None:
+        start = f"{delivery_id}.{at_s}.".encode()
+        self._delivery_id = delivery_id
+        self._at_s = at_s
+        self._digests = [hmac.new(key, start, "sha256") for key in keys]
+
+    @property
+    def signs(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._digests)
+
+    def update(self, piece: bytes) -> None:
+        """More of the body."""
+        for digest in self._digests:
+            digest.update(piece)
+
+    def signature(self) -> bytes:
+        """The value of `webhook-signature` once the body is complete."""
+        return b" ".join([b"v1," + base64.b64encode(digest.digest()) for digest in self._digests])
+
+    def headers(self) -> RawHeaders:
+        """What a callback says of its delivery; without keys only the id, so that a second copy can be told anyway."""
+        if not self._digests:
+            return [(WEBHOOK_ID, self._delivery_id.encode())]
+        return [
+            (WEBHOOK_ID, self._delivery_id.encode()),
+            (WEBHOOK_TIMESTAMP, b"%d" % self._at_s),
+            (WEBHOOK_SIGNATURE, self.signature()),
+        ]
 
 
 def delivery_headers(keys: Sequence[bytes], delivery_id: str, at_s: int, body: bytes) -> RawHeaders:
-    """What a callback says of its delivery; without keys only the id, so that a second copy can be told anyway."""
-    if not keys:
-        return [(WEBHOOK_ID, delivery_id.encode())]
-    return [
-        (WEBHOOK_ID, delivery_id.encode()),
-        (WEBHOOK_TIMESTAMP, b"%d" % at_s),
-        (WEBHOOK_SIGNATURE, sign(keys, delivery_id, at_s, body)),
-    ]
+    """What a callback with this body says of its delivery."""
+    signer = Signer(keys, delivery_id, at_s)
+    signer.update(body)
+    return signer.headers()

@@ -34,7 +34,8 @@ from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.attempt import Runner
 from holdfast.worker.concurrency import LONGEST_HOLD_S, TOO_MANY, Concurrency
 from holdfast.worker.decision import SUCCEEDED, End, RunAgain, decide, succeeded
-from holdfast.worker.endings import Endings, insist
+from holdfast.worker.endings import Endings
+from holdfast.worker.insist import insist
 from holdfast.worker.lane import Lane
 from holdfast.worker.lanes import Lanes
 from holdfast.worker.outcome import Outcome, no_answer

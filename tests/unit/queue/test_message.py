@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.function import FunctionRef
-from holdfast.invocation import Attempt, CallId, Invocation
+from holdfast.invocation import Attempt, CallId, Invocation, StoredBody
 from holdfast.queue import wire
 from holdfast.queue.message import (
     Undecodable,
@@ -47,6 +47,7 @@ invocations = st.builds(
     timeout_s=st.none() | st.floats(0.001, 1e6),
     expires_at_ns=st.none() | st.integers(0, 2**62),
     depth=st.integers(0, 9),
+    body=st.none() | st.builds(StoredBody, ids.map("request.{}.1".format), st.integers(0, 2**40), st.just("ab" * 32)),
 )
 
 

@@ -4,13 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.function import FunctionRef
-from holdfast.invocation import Attempt, CallId
+from holdfast.invocation import Attempt, CallId, StoredBody
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result, decode, encode
 
 names = st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)
 instants = st.integers(0, 2**63)
 texts = st.text(max_size=40)
 attempts = st.builds(Attempt, instants, st.floats(0, 1e6), st.integers(100, 599), st.one_of(st.none(), texts))
+stored = st.builds(StoredBody, st.just("result.c-1.0193"), st.integers(0, 2**40), st.just("ab" * 32))
 in_headers = st.binary(max_size=20).filter(lambda text: b"\n" not in text)
 headers = st.lists(st.tuples(in_headers, in_headers), max_size=4)
 plain = st.builds(
@@ -25,7 +26,9 @@ plain = st.builds(
     running_since_ns=st.one_of(st.none(), instants),
     next_attempt_at_ns=st.one_of(st.none(), instants),
     finished_at_ns=st.one_of(st.none(), instants),
-    result=st.one_of(st.none(), st.builds(Result, st.integers(100, 599), headers, st.integers(0, 2**40))),
+    result=st.one_of(
+        st.none(), st.builds(Result, st.integers(100, 599), headers, st.integers(0, 2**40), st.none() | stored)
+    ),
     reason=st.one_of(st.none(), texts),
     callback_url=st.none(),
     callback=st.just(CallbackStatus.NONE),

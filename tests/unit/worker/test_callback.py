@@ -7,6 +7,7 @@ from holdfast.http1.message import read_request
 from holdfast.invocation import CallId, Invocation
 from holdfast.worker.callback import callback_request, destination
 from holdfast.worker.outcome import Outcome, no_answer
+from holdfast.worker.signature import delivery_headers
 
 CALL = Invocation(
     CallId("0cf3-11"),
@@ -22,7 +23,8 @@ KEYS = (b"k" * 32,)
 
 def sent(outcome: Outcome) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
     to = destination("http://127.0.0.1:8888/done?x=1", "http://gateway:8080")
-    request = read_request(callback_request(CALL, outcome, to, 9, keys=KEYS, at_s=1_700_000_000))
+    delivery = delivery_headers(KEYS, CALL.message_id, 1_700_000_000, outcome.body)
+    request = read_request(callback_request(CALL, outcome, to, 9, delivery=delivery))
     assert request.method == b"POST"
     return request.target, request.headers, request.body
 

@@ -1,0 +1,23 @@
+"""Try a step until NATS takes it: what a call gave is not thrown away because it cannot be written this moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from holdfast.errors import QueueUnavailable
+
+NATS_AGAIN_S = 0.25
+# There is an event for the connection's return, none for JetStream's: both are waited for by trying.
+
+T = TypeVar("T")
+
+
+async def insist(step: Callable[[], Awaitable[T]]) -> T:
+    """Try a step until NATS takes it. Raises QueueRefused: trying again would not change that."""
+    while True:
+        try:
+            return await step()
+        except QueueUnavailable:
+            await asyncio.sleep(NATS_AGAIN_S)
