@@ -138,6 +138,21 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_sent_or_as_it_comes
     assert (await stage.ended(await stage.accept(b"x" * MIB)))["status"] == "succeeded"
 
 
+async def test_more_large_bodies_than_may_come_in_at_once_are_refused() -> None:
+    async with made(max_uploads="1") as stage:
+        writer = await stage.send_part("Content-Length: 700000", LARGE[:600_000])
+        await stage.stored(lambda names: len(names) == 1)
+        for body in (LARGE, in_pieces(LARGE)):
+            refused = await stage.call(body)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert "max_uploads" in refused.text
+        assert (await stage.call(b"small")).status_code == 202
+        writer.write(LARGE[600_000:])
+        (_, request) = await stage.function.wait_for(2)
+        assert body_of(request) == LARGE
+        writer.close()
+
+
 async def test_a_client_that_leaves_midway_leaves_nothing_behind(stage: Stage) -> None:
     for head in ("Content-Length: 700000", "Transfer-Encoding: chunked"):
         begin = LARGE[:600_000] if head.startswith("Content") else b"927c0\r\n" + LARGE[:600_000]
