@@ -41,8 +41,8 @@ class LastWords:
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
 
     def add(self, line: str) -> None:
-        """Take a line. What does not print stands in the way of other lines and is made a question mark."""
-        self._lines.append("".join(c if c.isprintable() or c == "\t" else "?" for c in line[:MOST_LINE_CHARACTERS]))
+        """Take a line. HOT for a function that prints without end: nothing is done with it yet."""
+        self._lines.append(line)
 
     def clear(self) -> None:
         """Another process begins."""
@@ -51,18 +51,23 @@ class LastWords:
     @property
     def last(self) -> str:
         """The last line."""
-        return self._lines[-1] if self._lines else ""
+        return _harmless(self._lines[-1]) if self._lines else ""
 
     def text(self) -> str:
         """The last lines, as many as may be shown."""
         lines: list[str] = []
         left = MOST_CHARACTERS
-        for line in reversed(self._lines):
+        for line in map(_harmless, reversed(self._lines)):
             left -= len(line) + 1
             if left < 0:
                 break
             lines.append(line)
         return "\n".join(reversed(lines))
+
+
+def _harmless(line: str) -> str:
+    """Its beginning; what does not print, and could paint over other lines, as question marks."""
+    return "".join(c if c.isprintable() or c == "\t" else "?" for c in line[:MOST_LINE_CHARACTERS])
 
 
 def how_it_ended(code: int, reason: str, *, was_ready: bool) -> str:
