@@ -259,6 +259,12 @@ class GatewaySettings(Settings):
     publish_timeout_s: float = _duration(
         "publish_timeout", "5s", "Longest wait for JetStream's confirmation before 503."
     )
+    group_commit: bool = _flag(
+        "group_commit",
+        "false",
+        "Whether calls that arrive together are stored with one commit: for a server that syncs each one to its disk "
+        "(`sync_interval: always`). Set by `serve --durability disk`.",
+    )
     prefer_max_wait_s: float = _duration(
         "prefer_max_wait",
         "60s",

@@ -33,6 +33,7 @@ from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, StoredBody, is_call_id, new_call_id
+from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 
@@ -155,7 +156,7 @@ class Accepting:
             return
         acceptor = self._acceptor
         place = acceptor.lanes.place(self._queue, self._ref)
-        acceptor.publisher.publish(*to_publish(self._queue, invocation, place), self.confirmed)
+        acceptor.commit.publish(*to_publish(self._queue, invocation, place), self.confirmed)
 
     def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
         """Not hot: a call with options of its own."""
@@ -167,7 +168,7 @@ class Accepting:
             acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), self.confirmed)
         else:
             place = acceptor.lanes.place(self._queue, self._ref)
-            acceptor.publisher.publish(*to_publish(self._queue, invocation, place), self.confirmed)
+            acceptor.commit.publish(*to_publish(self._queue, invocation, place), self.confirmed)
 
     async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
         try:
@@ -222,6 +223,7 @@ class Acceptor:
         placement: Placement,
         room: Room,
         publisher: Publisher,
+        group_commit: GroupCommit | None,
         lanes: LaneBoard,
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
@@ -233,6 +235,8 @@ class Acceptor:
     ) -> None:
         self.placement = placement
         self.publisher = publisher
+        self.commit: Publisher | GroupCommit = group_commit or publisher
+        """Where calls go that can run at once."""
         self.lanes = lanes
         self.metrics = metrics
         self.idempotency = idempotency

@@ -48,6 +48,7 @@ from holdfast.http1.server import Exchange, serve
 from holdfast.queue import bodies, dead_letter, records
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.dead_letters import DeadLetters
+from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.presence import Presence
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
@@ -189,6 +190,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             placement=placement,
             room=await stack.enter_async_context(watched_room(connection, settings.max_waiting)),
             publisher=publisher,
+            group_commit=GroupCommit(publisher) if settings.group_commit else None,
             lanes=lanes,
             functions=functions,
             metrics=metrics,

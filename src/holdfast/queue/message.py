@@ -30,12 +30,14 @@ from holdfast.invocation import Attempt, CallId, Invocation, StoredBody, is_call
 _ROUTE_NAME = re.compile(ROUTE_NAME)
 _DIGITS = re.compile(rb"[0-9]{1,20}")
 _AS_WRITTEN = re.compile(
-    rb"NATS/1\.0\r\nNats-Msg-Id: [!-~]+\r\n"
+    rb"NATS/1\.0\r\n(?:Nats-Batch-Id: [!-~]+\r\nNats-Batch-Sequence: [0-9]+\r\n(?:Nats-Batch-Commit: 1\r\n)?)?"
+    rb"Nats-Msg-Id: [!-~]+\r\n"
     rb"Holdfast-Call-Id: ([A-Za-z0-9_-]{1,128})\r\nHoldfast-Message-Id: ([!-~]+)\r\n"
     rb"Holdfast-Function: ([-a-zA-Z_0-9.]+)\r\nHoldfast-Accepted-At: ([0-9]{1,20})\r\n"
     rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?\r\n"
 )
-# What `to_publish` writes for a call without options: read at once, it costs a third of line by line.
+# What `to_publish` writes for a call without options, alone or in a batch. Read at once, it costs a third of line by
+# line.
 
 
 class Undecodable(QueueError):

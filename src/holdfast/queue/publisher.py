@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ import structlog
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
+from holdfast.queue.message import Publication
 from holdfast.queue.wire import Msg
 
 Done = Callable[[Exception | None, int, bool], None]
@@ -44,6 +45,9 @@ Done = Callable[[Exception | None, int, bool], None]
 
 AGAIN_S = 0.05  # JetStream that is not ready tells nobody when it will be; a restart takes it some 100 ms
 SWEEP_S = 0.25  # how late a deadline may be noticed
+
+_VERSION_SIZE = len(b"NATS/1.0\r\n")
+_BATCH_HEADERS_SIZE = 256  # more than a batch adds to the headers of a message
 
 _NOT_READY = frozenset(
     {
@@ -100,24 +104,48 @@ class Publisher:
         `headers` is a whole NATS header block with a Nats-Msg-Id of this message alone.
         """
         connection = self._connection
-        if not connection.connected:
-            done(QueueUnavailable("NATS is not connected"), 0, False)
-            return
-        if connection.congested:
-            done(QueueUnavailable("NATS does not take messages as fast as they come"), 0, False)
-            return
         size = len(headers) + len(payload)
-        if size > connection.max_payload:
-            # The server would end the connection, and with it everything else that is under way.
-            limit = connection.max_payload
-            done(QueueRefused(413, 0, f"{size} bytes are more than the {limit} that NATS takes"), 0, False)
+        if not connection.connected or connection.congested or size > connection.max_payload:
+            done(self._why_not(size), 0, False)
             return
         number = self._next = self._next + 1
-        command = wire.hpub(subject, headers, payload, self._reply % number)
+        self._send(number, wire.hpub(subject, headers, payload, self._reply % number), done)
+
+    def publish_batch(self, batch: Sequence[Publication], batch_id: bytes, done: Done) -> None:
+        """Publish messages of one stream as an atomic batch; `done` gets the sequence of the last one.
+
+        A batch whose confirmation is lost is sent again as a whole, and refused then (ADR-50): its messages' own ids
+        are what makes it safe to publish them singly. 1000 messages at most.
+        """
+        connection = self._connection
+        largest = max(len(headers) + len(payload) for _, headers, payload in batch) + _BATCH_HEADERS_SIZE
+        if not connection.connected or connection.congested or largest > connection.max_payload:
+            done(self._why_not(largest), 0, False)
+            return
+        number = self._next = self._next + 1
+        last = len(batch)
+        commands = []
+        for place, (subject, headers, payload) in enumerate(batch, 1):
+            commit = b"Nats-Batch-Commit: 1\r\n" if place == last else b""
+            start = b"NATS/1.0\r\nNats-Batch-Id: %b\r\nNats-Batch-Sequence: %d\r\n%b" % (batch_id, place, commit)
+            reply = self._reply % number if place == last else b""
+            commands.append(wire.hpub(subject, start + headers[_VERSION_SIZE:], payload, reply))
+        self._send(number, b"".join(commands), done)
+
+    def _send(self, number: int, command: bytes, done: Done) -> None:
         self._pending[number] = _Pending(command, done, self._loop.time() + self._timeout_s)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        connection.send(command)
+        self._connection.send(command)
+
+    def _why_not(self, size: int) -> QueueError:
+        connection = self._connection
+        if not connection.connected:
+            return QueueUnavailable("NATS is not connected")
+        if connection.congested:
+            return QueueUnavailable("NATS does not take messages as fast as they come")
+        # The server would end the connection, and with it everything else that is under way.
+        return QueueRefused(413, 0, f"{size} bytes are more than the {connection.max_payload} that NATS takes")
 
     def confirm(self, subject: bytes, headers: bytes, payload: bytes) -> asyncio.Future[int]:
         """Publish; awaited, it gives the sequence or raises QueueRefused or QueueUnavailable. HOT.

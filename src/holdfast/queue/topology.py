@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -80,6 +80,7 @@ def stream_config(settings: NatsSettings, queue: str) -> StreamConfig:
         allow_direct=True,
         allow_msg_ttl=True,
         allow_msg_schedules=True,
+        allow_atomic=True,
     )
 
 
@@ -200,13 +201,17 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
         await jetstream.add_stream(wanted)
         log.info("stream made", stream=name, replicas=wanted.num_replicas)
         return
+    changes: dict[str, Any] = {}
     if (found.max_age or 0) != (wanted.max_age or 0) or (found.max_bytes or -1) != (wanted.max_bytes or -1):
-        await jetstream.update_stream(replace(found, max_age=wanted.max_age, max_bytes=wanted.max_bytes))
-        log.info("stream limits changed", stream=name, max_age_s=wanted.max_age, max_bytes=wanted.max_bytes)
+        changes |= {"max_age": wanted.max_age, "max_bytes": wanted.max_bytes}
+    # Made by an older version, which knew fewer places and no batches.
     if set(wanted.subjects or ()) - set(found.subjects or ()):
-        # Made by an older version, which knew fewer places.
-        await jetstream.update_stream(replace(found, subjects=wanted.subjects))
-        log.info("stream subjects changed", stream=name, subjects=wanted.subjects)
+        changes["subjects"] = wanted.subjects
+    if wanted.allow_atomic and not found.allow_atomic:
+        changes["allow_atomic"] = True
+    if changes:
+        await jetstream.update_stream(replace(found, **changes))
+        log.info("stream changed", stream=name, **changes)
 
 
 @asynccontextmanager

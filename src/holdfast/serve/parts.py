@@ -109,12 +109,17 @@ def gateways(options: ServeOptions, folder: DataFolder, listening: Listening, na
                 METRICS_FD: _descriptor(listening.metrics),
                 **_shared(options, folder, listening, nats_url),
             },
-            _callbacks(listening),
+            {**_callbacks(listening), **_commits(options)},
             (sock, listening.metrics),
             sockets.url_of(sock) + "/healthz",
         )
         for sock in listening.gateways
     ]
+
+
+def _commits(options: ServeOptions) -> dict[str, str]:
+    # Whether somebody else's server syncs each write is its operator's to say.
+    return {"group_commit": "true"} if options.durability == "disk" and not options.nats else {}
 
 
 def workers(options: ServeOptions, folder: DataFolder, listening: Listening, nats_url: str) -> list[Part]:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.queue.api import ask
 from holdfast.queue.connection import connect
 from holdfast.queue.topology import ensure_consumer, ensure_queue, ensure_streams, stream_config, stream_state
 from holdfast.settings import NatsSettings
@@ -22,6 +24,20 @@ async def test_any_number_at_once_may_make_a_queue(server: NatsServer) -> None:
         again = await stream_state(connection, "OF_work")
         await ensure_queue(settings, "work")
         assert again.made == state.made
+
+
+async def test_a_stream_of_an_older_version_learns_to_take_batches_and_keeps_its_calls(server: NatsServer) -> None:
+    settings = server.settings()
+    older = replace(stream_config(settings, "work"), allow_atomic=None, subjects=["work.call.>"])
+    await ensure_streams(settings, older)
+    async with connect(settings, name="test") as connection:
+        queue = Queue(server, connection)
+        await queue.put(b"x")
+        await asyncio.gather(*(ensure_queue(settings, "work") for _ in range(3)))
+        about = await ask(connection, "STREAM.INFO.OF_work")
+    assert about["config"]["allow_atomic"] is True
+    assert set(about["config"]["subjects"]) == set(stream_config(settings, "work").subjects or ())
+    assert about["state"]["messages"] == 1
 
 
 async def test_another_ack_wait_changes_the_consumer_and_keeps_its_place(server: NatsServer) -> None:

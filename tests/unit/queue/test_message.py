@@ -108,6 +108,13 @@ def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> N
     assert caught.value.subject == subject
 
 
+@given(invocations, st.sampled_from([b"", b"Nats-Batch-Commit: 1\r\n"]))
+def test_a_call_that_was_stored_in_a_batch_is_the_same_call(call: Invocation, commit: bytes) -> None:
+    subject, headers, payload = to_publish("q", call)
+    batch = b"NATS/1.0\r\nNats-Batch-Id: 0a1b-7\r\nNats-Batch-Sequence: 12\r\n" + commit
+    assert from_delivery(subject, headers.replace(b"NATS/1.0\r\n", batch, 1), payload) == call
+
+
 def test_a_payload_that_is_no_http_message_is_poison() -> None:
     subject, headers, _ = to_publish("q", CALL)
     with pytest.raises(Undecodable, match="not an HTTP message"):
