@@ -130,6 +130,7 @@ async def test_a_paused_queue_keeps_a_hundred_calls_until_it_is_resumed_whatever
         assert (shown["paused"], shown["waiting"], shown["running"]) == (True, 100, 0)
         resumed = (await post(server, "held/resume")).json()
         assert resumed["waiting"] <= 100
+        assert (resumed["paused"], resumed["paused_until"]) == (False, None)
         await callbacks.wait_for_ids(set(ids))
         ends = [await record(server, call_id, "?wait=30s") for call_id in ids]
     assert {end["status"] for end in ends} == {"succeeded"}

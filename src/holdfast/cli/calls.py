@@ -223,12 +223,11 @@ def _print(found: CallStatus, output: str) -> None:
 
 def _description(found: CallStatus) -> dict[str, str | list[str]]:
     raw = found.raw
-    answer, callback, waiting = raw.get("result"), raw.get("callback"), raw.get("waiting")
+    answer, callback = raw.get("result"), raw.get("callback")
     return {
         "Call": found.id,
         "Function": f"{found.function}.{raw.get('namespace', '')}".rstrip("."),
         "Status": found.status,
-        "Waits": str(waiting.get("text")) if waiting else "",
         "Reason": found.reason,
         "Accepted": str(raw.get("accepted_at") or ""),
         "Started": str(raw.get("started_at") or ""),

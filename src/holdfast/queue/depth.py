@@ -120,9 +120,14 @@ async def depth(connection: Connection, queue: str) -> QueueDepth:
     waiting = sum(consumer.waiting for consumer in found)
     running = sum(consumer.running for consumer in found)
     ages = [await _oldest_age_s(connection, queue, consumer) for consumer in found if consumer.waiting]
-    until = [consumer.paused_until for consumer in found]
+    # A pause that is over in a moment is how a queue is resumed.
+    until = [
+        consumer.paused_until
+        for consumer in found
+        if consumer.paused_until is not None and consumer.paused_until - consumer.now > RESUME_AFTER
+    ]
     # All consumers are paused together; one that was made since says nothing of the queue.
-    paused_until = max((instant for instant in until if instant is not None), default=None)
+    paused_until = max(until, default=None)
     return QueueDepth(
         queue=queue,
         waiting=waiting,

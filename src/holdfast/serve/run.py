@@ -60,10 +60,11 @@ async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
                     provider=sockets.url_of(listening.provider),
                     nats=nats_url,
                 )
-                supervisor.announce(urls)
+                # Before the ready file: who waits for that may want the password next.
                 entry = register_server(urls.gateway, folder.root)
-                summary.show(urls, options, folder)
                 try:
+                    supervisor.announce(urls)
+                    summary.show(urls, options, folder)
                     await lifecycle.until_stopped(stop)
                 finally:
                     forget_server(entry)

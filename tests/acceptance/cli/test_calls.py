@@ -61,7 +61,7 @@ def test_a_call_is_shown_for_people_and_for_scripts(gateway: FakeGateway, holdfa
 def test_why_a_call_waits_is_shown(gateway: FakeGateway, holdfast: Holdfast) -> None:
     why = {"reason": "no worker", "position": 12, "text": "no worker serves the queue slow"}
     gateway.answering = lambda _: as_json(record("waiting", result=None, waiting=why))
-    assert "Waits:    no worker serves the queue slow" in holdfast("calls", "show", CALL_ID, "-g", gateway.url).lines
+    assert "Waiting:  no worker serves the queue slow" in holdfast("calls", "show", CALL_ID, "-g", gateway.url).lines
 
 
 def test_no_password_is_sent_to_ask_after_a_call(gateway: FakeGateway, holdfast: Holdfast) -> None:
