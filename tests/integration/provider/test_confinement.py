@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -111,7 +112,7 @@ async def test_the_memory_of_what_a_command_starts_counts_as_well(tmp_path: Path
     async with provider(stack, tmp_path, function_cgroup="none") as running:
         call = asyncio.create_task(request(await running.port("family")))
         document = await until(running, "family", "restarts", 1)
-        assert "MiB in 5 processes" in document["lastError"]["message"]
+        assert re.search(r"MiB in [3-5] processes", document["lastError"]["message"])
         call.cancel()
 
 
