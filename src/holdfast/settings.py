@@ -281,9 +281,18 @@ class GatewaySettings(Settings):
         least=1,
     )
     max_header_bytes: int = _integer(
-        "max_header_bytes", str(128 * 1024), "Largest request line and headers together.", least=1024
+        "max_header_bytes",
+        str(128 * 1024),
+        "Largest line and headers together, of a request and of a function's answer.",
+        least=1024,
     )
     max_headers: int = _integer("max_headers", "256", "Most header lines of a request.", least=8)
+    max_target_bytes: int = _integer("max_target_bytes", "16384", "Longest path and query of a request.", least=1024)
+    max_pipelined: int = _integer(
+        "max_pipelined",
+        "128",
+        "Most requests that wait behind another on one connection; a further one ends it with 400.",
+    )
     max_connections: int = _integer(
         "max_connections", "10000", "Most open connections; further ones are refused.", least=1
     )
@@ -298,6 +307,9 @@ class GatewaySettings(Settings):
         "0",
         "Most calls that a queue holds: those that wait for their turn or their time and those being run. Further ones "
         "are answered 503. 0: no limit.",
+    )
+    connect_timeout_s: float = _duration(
+        "connect_timeout", "5s", "Longest time for a connection to a function or the provider to be made."
     )
     max_idle_conns_per_host: int = _integer(
         "max_idle_conns_per_host", "1024", "Idle connections kept per function replica."
@@ -367,6 +379,17 @@ class WorkerSettings(Settings):
         "15m",
         "A stored body that nothing needs any more is removed when its last piece is older than this. Longer than the "
         "gateways' read_timeout: a body may still be coming in.",
+    )
+    max_header_bytes: int = _integer(
+        "max_header_bytes",
+        str(128 * 1024),
+        "Largest line and headers together of an answer, of functions and of callbacks' receivers.",
+        least=1024,
+    )
+    connect_timeout_s: float = _duration(
+        "connect_timeout",
+        "5s",
+        "Longest time for a connection to a function or a receiver to be made, its name included.",
     )
     gateway_url: str = _url(
         "gateway_url",

@@ -71,6 +71,20 @@ async def test_a_gateway_knows_what_was_stored_before_it_and_by_others(nats: Nat
             assert (await _accept(unlimited)).status == 202
 
 
+async def test_the_smaller_limits_are_settings_as_well(nats: NatsServer, function: RawFunction) -> None:
+    little = {"max_target_bytes": "1024", "max_pipelined": "2", "max_header_bytes": "2000", "max_headers": "8"}
+    async with gateway(nats.url, function.url, **little) as front:
+        assert (await _accept(front)).status == 202
+        assert (await _accept(front, *[b"X: a"] * 9)).status == 431
+        assert (await _accept(front, b"X: " + b"a" * 300_000)).status == 431
+        async with wire(int(front.url.rpartition(":")[2])) as connection:
+            connection.send(post(target=b"/async-function/raw/" + b"a" * 1024))
+            assert [answer.status for answer in await connection.answers(1, [])] == [414]
+        async with wire(int(front.url.rpartition(":")[2])) as connection:
+            connection.send(post(target=b"/async-function/raw") * 10)
+            assert [answer.status for answer in await connection.answers(4, [])] == [202] * 3 + [400]
+
+
 async def test_bodies_beyond_the_memory_for_them_are_refused_and_memory_is_given_back(
     nats: NatsServer, function: RawFunction
 ) -> None:

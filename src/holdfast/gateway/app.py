@@ -154,7 +154,13 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             bodies.stream_config(replicas=nats.replicas),
         )
         publisher = Publisher(connection, settings.publish_timeout_s)
-        pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_idle_conns_per_host))
+        pool = await stack.enter_async_context(
+            ClientPool(
+                max_idle_per_origin=settings.max_idle_conns_per_host,
+                connect_timeout_s=settings.connect_timeout_s,
+                max_header_bytes=settings.max_header_bytes,
+            )
+        )
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         placement = Placement(nats, settings.queue, functions, tasks)
@@ -222,6 +228,8 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         limits = Limits(
             max_header_bytes=settings.max_header_bytes,
             max_headers=settings.max_headers,
+            max_target_bytes=settings.max_target_bytes,
+            max_pipelined=settings.max_pipelined,
             max_connections=settings.max_connections,
             max_held_bytes=settings.max_held_bytes,
             head_timeout_s=settings.head_timeout_s,

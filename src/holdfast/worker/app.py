@@ -84,15 +84,13 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
                 ensure=lambda: ensure_consumer(nats, settings.queue, settings.ack_wait_s),
             )
         )
-        pool = await stack.enter_async_context(ClientPool(max_idle_per_origin=settings.max_inflight))
+        pool = await stack.enter_async_context(_pool(settings))
         functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")
         app = await stack.enter_async_context(AsgiApplication(health))
         await stack.enter_async_context(serve(app, sockets=[listening]))
         policies = Policies(settings, functions)
-        outside = await stack.enter_async_context(
-            ClientPool(max_idle_per_origin=settings.max_inflight, addresses=guard.addresses)
-        )
+        outside = await stack.enter_async_context(_pool(settings, guard))
         sender = Sender(
             stored,
             inline_bytes=bodies.inline_limit(nats.inline_body_bytes, connection.max_payload),
@@ -148,3 +146,13 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         )
         await lifecycle.until_stopped(stop, connection.ended)
         await slots.stop(settings.grace_period_s)
+
+
+def _pool(settings: WorkerSettings, guard: CallbackGuard | None = None) -> ClientPool:
+    """Connections to functions, or, with a guard, to whoever a callback may go to."""
+    return ClientPool(
+        max_idle_per_origin=settings.max_inflight,
+        connect_timeout_s=settings.connect_timeout_s,
+        max_header_bytes=settings.max_header_bytes,
+        addresses=None if guard is None else guard.addresses,
+    )
