@@ -88,7 +88,7 @@ def rules_of(function: str, given: Mapping[str, str], *, queues_known: bool = Tr
         except ValueError:
             value = math.nan
         if not 0 < value <= most:  # which NaN is not
-            raise refused(name, f"a number above 0, at most {most:g}")
+            raise refused(name, f"a number above 0 and up to {most:,.0f}")
         return value
 
     least = whole(labels.SCALE_MIN, labels.DEFAULT_MIN, 1, MOST_REPLICAS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,13 +23,15 @@ SLEEP = "sh -c 'sleep $(cat); echo done'"
 
 
 @asynccontextmanager
-async def scaling(folder: Path, *, grace_period: str = "10s") -> AsyncIterator[RunningProvider]:
+async def scaling(folder: Path, *, grace_period: str = "10s", gateway_url: str = "") -> AsyncIterator[RunningProvider]:
     async with provider(
         NOTHING,
         folder,
-        scale_window="2s",
+        scale_window="1s",
         scale_down_after="1s",
         grace_period=grace_period,
+        gateway_url=gateway_url,
+        gateway_secret_mount_path=str(folder) if gateway_url else "",
         provider_data=str(folder / "data"),
     ) as running:
         yield running
@@ -107,15 +110,15 @@ async def test_a_function_goes_to_zero_when_no_call_has_come_for_long_enough(tmp
 
 async def test_a_call_that_runs_keeps_its_function_from_going_to_zero(tmp_path: Path) -> None:
     async with scaling(tmp_path) as running:
-        await deploy(running, "f", SLEEP, zero="true", zero_duration="2s")
-        assert (await request(await running.port("f"), body=b"5")).text == "done\n"
+        await deploy(running, "f", SLEEP, zero="true", zero_duration="1s")
+        assert (await request(await running.port("f"), body=b"4")).text == "done\n"
         assert not any("no call for" in line for line in running.lines)
-        await running.logged("no call for 2s")
+        await running.logged("no call for 1s")
 
 
 async def test_a_watchdog_that_says_nothing_while_a_call_runs_is_not_idle(tmp_path: Path) -> None:
     async with scaling(tmp_path) as running:
-        await deploy(running, "f", SLEEP, zero="true", zero_duration="2s")
+        await deploy(running, "f", SLEEP, zero="true", zero_duration="1s")
         (watchdog,) = psutil.Process(running.process.pid).children()
         call = asyncio.create_task(request(await running.port("f"), body=b"2"))
         async with asyncio.timeout(30):
@@ -124,11 +127,11 @@ async def test_a_watchdog_that_says_nothing_while_a_call_runs_is_not_idle(tmp_pa
             await asyncio.sleep(1.5)  # its first report, which says that a call runs
         watchdog.send_signal(signal.SIGSTOP)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(4):
+            async with asyncio.timeout(3):
                 await running.logged("no call for")
         watchdog.send_signal(signal.SIGCONT)
         assert (await call).text == "done\n"
-        await running.logged("no call for 2s")
+        await running.logged("no call for 1s")
 
 
 async def test_fewer_replicas_cost_no_call_that_takes_longer_than_the_grace_period(tmp_path: Path) -> None:
@@ -162,6 +165,37 @@ async def test_a_new_version_brings_new_rules_and_at_least_its_minimum(tmp_path:
         assert (await describe(running, "f"))["replicas"] == 2
         await deploy(running, "f", zero="true", zero_duration="1s")
         await running.logged("no call for 1s")
+
+
+async def test_what_waits_is_asked_of_the_gateway_with_its_password(tmp_path: Path) -> None:
+    """The gateway is a socket here: what is asked, and what happens when it does not answer, is to be seen."""
+    (tmp_path / "basic-auth-user").write_text("admin")
+    (tmp_path / "basic-auth-password").write_text("of the gateway")
+    waiting = b'[{"functions": [{"function": "f.openfaas-fn", "waiting": 35}]}, {"functions": []}]'
+    answers = [b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", waiting, b"[1, 2]", waiting]
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        body = answers[min(len(asked), len(answers)) - 1]
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        writer.write(body if body.startswith(b"HTTP") else head + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with (
+        server,
+        scaling(tmp_path, gateway_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as running,
+    ):
+        await deploy(running, "f", SLEEP, type="queue", target="10", target_proportion="1", max="9")
+        call = asyncio.create_task(request(await running.port("f"), body=b"3"))
+        await running.logged("reason='35.0 calls waiting, 10 for each replica' replicas=4")
+        await running.logged("the gateway does not say what waits", times=2)
+        assert (await describe(running, "f"))["replicas"] == 4, "what is not known changes nothing"
+        assert (await call).status == 200
+    credentials = base64.b64encode(b"admin:of the gateway")
+    assert all(b"GET /system/queues HTTP/1.1\r\n" in head and b"Basic " + credentials in head for head in asked)
 
 
 async def test_labels_that_cannot_be_used_are_answered_400_and_change_nothing(tmp_path: Path) -> None:
