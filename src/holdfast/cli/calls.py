@@ -200,11 +200,15 @@ def print_result(client: Gateway, call: str) -> Exit:
 
 def print_answer(answer: Answer, who: str) -> Exit:
     """Print an answer's body as it comes; a status of 400 or above is named on standard error."""
+    last = b"\n"
     for chunk in answer.body():
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()  # events are to be seen when they come
+        last = chunk[-1:] or last
     if answer.status < 400:
         return Exit.DONE
+    if last != b"\n" and sys.stdout.isatty() and sys.stderr.isatty():
+        click.echo(err=True)  # both are one screen: the body's last line and ours are two
     click.secho(f"{who} answered {answer.status} {answer.reason}".rstrip(), err=True, fg="red")
     return Exit.ERROR_ANSWER
 

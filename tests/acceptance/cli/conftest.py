@@ -244,9 +244,10 @@ def user(holdfast: Holdfast, server: Server) -> Holdfast:
 
 
 def on_a_terminal(holdfast: Holdfast, *arguments: str, environ: dict[str, str], stream: str = "stdout") -> bytes:
-    """Standard output, or error, of a command that has a terminal there."""
+    """Standard output, or error, or both, of a command that has a terminal there."""
     ours, theirs = pty.openpty()
-    process = holdfast.start(*arguments, stdin=subprocess.DEVNULL, environ=environ, **{stream: theirs})
+    streams = ("stdout", "stderr") if stream == "both" else (stream,)
+    process = holdfast.start(*arguments, stdin=subprocess.DEVNULL, environ=environ, **dict.fromkeys(streams, theirs))
     os.close(theirs)
     process.communicate(timeout=30)
     text = os.read(ours, 65536)

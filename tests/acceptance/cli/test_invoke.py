@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.cli.conftest import CALL_ID, FakeGateway, Holdfast, Request, Scripted, like_a_gateway
+from tests.acceptance.cli.conftest import (
+    CALL_ID,
+    FakeGateway,
+    Holdfast,
+    Request,
+    Scripted,
+    like_a_gateway,
+    on_a_terminal,
+)
 
 
 def test_a_synchronous_call_sends_standard_input_and_prints_the_answer(
@@ -118,6 +126,16 @@ def test_a_404_of_the_function_itself_is_its_answer(gateway: FakeGateway, holdfa
     gateway.answering = answering
     ended = holdfast("invoke", "echo", "-g", gateway.url)
     assert (ended.code, ended.out) == (6, b"no such page")
+
+
+@pytest.mark.parametrize("body", [b"broken", b"broken\n", b""])
+def test_on_a_terminal_the_status_has_a_line_of_its_own(gateway: FakeGateway, holdfast: Holdfast, body: bytes) -> None:
+    gateway.answering = lambda _: Scripted(500, {}, body)
+    arguments = ("invoke", "figlet", "-g", gateway.url)
+    shown = on_a_terminal(holdfast, *arguments, environ={"NO_COLOR": "1"}, stream="both")
+    assert (
+        shown.replace(b"\r\n", b"\n") == (b"broken\n" if body else b"") + b"figlet answered 500 Internal Server Error\n"
+    )
 
 
 def test_a_redirect_is_not_followed(gateway: FakeGateway, holdfast: Holdfast) -> None:
