@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -23,7 +23,7 @@ from holdfast.gateway.cancelling import stop_running
 from holdfast.queue import waiting
 from holdfast.queue.api import ask
 from holdfast.queue.connection import Connection
-from holdfast.queue.depth import consumers, pattern_of
+from holdfast.queue.depth import Consumer, consumers, pattern_of
 from holdfast.queue.message import Undecodable, from_delivery
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records
@@ -55,48 +55,92 @@ async def purge(
     Raises QueueRefused (404) when there is no such queue, QueueUnavailable.
     """
     ends = time.monotonic() + limit_s
+    stream = await ask(connection, f"STREAM.INFO.{STREAM_PREFIX}{queue}")
+    last: int = stream["state"]["last_seq"]
+    work = _Purge(connection, records, queue)
     purged = 0
-    async for batch in _batches(connection, queue, function):
-        purged += await _purge_batch(connection, records, queue, batch)
-        if time.monotonic() > ends:
-            return Purged(purged, complete=False)
+    for pattern, handed_out in _lines(queue, function, await consumers(connection, queue)):
+        after = handed_out
+        while after < last and (found := await standing_from(connection, queue, after + 1, pattern, BATCH)):
+            after = found[-1].sequence
+            purged += await work.batch([standing for standing in found if standing.sequence <= last])
+            if time.monotonic() > ends:
+                return Purged(purged, complete=False)
     return Purged(purged, complete=True)
 
 
-async def _batches(connection: Connection, queue: str, function: FunctionRef | None) -> AsyncIterator[list[Standing]]:
-    """What waits now: behind what each consumer has handed out, and all that waits for its time."""
-    stream = await ask(connection, f"STREAM.INFO.{STREAM_PREFIX}{queue}")
-    last: int = stream["state"]["last_seq"]
-    wanted: list[tuple[str, int]] = [
-        (f"{queue}.later.>" if function is None else pattern_of(queue, "later", function), 0)
-    ]
-    for consumer in await consumers(connection, queue):
+def _lines(queue: str, function: FunctionRef | None, found: list[Consumer]) -> list[tuple[str, int]]:
+    """What waits, as patterns and the sequences behind which: for its time, and not handed out by each consumer."""
+    lines = [(f"{queue}.later.>" if function is None else pattern_of(queue, "later", function), 0)]
+    for consumer in found:
         pattern = consumer.filter_subject if function is None else consumer.narrowed_to(function)
         if pattern is not None:
-            wanted.append((pattern, consumer.delivered_to))
-    for pattern, handed_out in wanted:
-        after = handed_out
-        while after < last and (batch := await standing_from(connection, queue, after + 1, pattern, BATCH)):
-            after = batch[-1].sequence
-            yield [standing for standing in batch if standing.sequence <= last]
+            lines.append((pattern, consumer.delivered_to))
+    return lines
 
 
-async def _purge_batch(connection: Connection, records: Records, queue: str, batch: list[Standing]) -> int:
-    """Purge some calls; how many there were still to purge."""
-    cancelled = await _all(_note_cancelled(records, queue, standing) for standing in batch)
-    to_remove = [standing for standing, is_cancelled in zip(batch, cancelled, strict=True) if is_cancelled]
-    removed = await _all(_remove(connection, queue, standing.sequence) for standing in to_remove)
-    handed_out = await consumers(connection, queue)
-    taken = [
-        standing
-        for standing, was_there in zip(to_remove, removed, strict=True)
-        if not was_there
-        or any(
-            consumer.takes(standing.subject) and standing.sequence <= consumer.delivered_to for consumer in handed_out
-        )
-    ]
-    await _all(_stop(connection, queue, standing) for standing in taken)
-    return len(to_remove)
+class _Purge:
+    """The steps of a purge."""
+
+    def __init__(self, connection: Connection, records: Records, queue: str) -> None:
+        self._connection = connection
+        self._records = records
+        self._queue = queue
+
+    async def batch(self, batch: list[Standing]) -> int:
+        """Purge some calls; how many there were still to purge."""
+        cancelled = await self._note_all(batch)
+        removed = await _all(self._remove(standing.sequence) for standing in cancelled)
+        lines = await consumers(self._connection, self._queue)
+        taken = [
+            standing
+            for standing, was_there in zip(cancelled, removed, strict=True)
+            if not was_there
+            or any(line.takes(standing.subject) and standing.sequence <= line.delivered_to for line in lines)
+        ]
+        await _all(self._stop(standing) for standing in taken)
+        return len(cancelled)
+
+    async def _note_all(self, batch: list[Standing]) -> list[Standing]:
+        """Write the records; gives those whose record now says that they were cancelled."""
+        calls = [(standing, record) for standing in batch if (record := self._record(standing)) is not None]
+        ids = {record.call_id for _, record in calls}
+        # Few calls have a record before they are run, and no two of one batch an id: all in one commit.
+        if len(ids) == len(calls) and calls and await self._records.put_first([record for _, record in calls]):
+            for _, record in calls:
+                telemetry.ENDS[record.function, record.status].inc()
+            return [standing for standing, _ in calls]
+        noted = await _all(_note_cancelled(self._records, record) for _, record in calls)
+        return [standing for (standing, _), is_cancelled in zip(calls, noted, strict=True) if is_cancelled]
+
+    def _record(self, standing: Standing) -> CallRecord | None:
+        try:
+            invocation = from_delivery(standing.subject.encode(), standing.headers, standing.payload)
+        except Undecodable as error:
+            log.error("message cannot be read, left for a worker to remove", subject=standing.subject, error=str(error))  # noqa: TRY400
+            return None
+        waiting_ = CallRecord.of(invocation, self._queue, CallStatus.WAITING)
+        return waiting_.ended(CallStatus.CANCELLED, time.time_ns(), REASON)
+
+    async def _remove(self, sequence: int) -> bool:
+        """Remove a message; False when it is not there any more.
+
+        One by one: a purge up to a sequence would take the server time that grows with all that is in the stream.
+        """
+        subject = f"STREAM.MSG.DELETE.{STREAM_PREFIX}{self._queue}"
+        try:
+            await ask(self._connection, subject, seq=sequence, no_erase=True)
+        except QueueRefused as error:
+            if error.code not in {400, 404}:
+                raise
+            return False
+        return True
+
+    async def _stop(self, standing: Standing) -> None:
+        """A call that moved while it was purged: its time came, or a worker took it."""
+        call_id = from_delivery(standing.subject.encode(), standing.headers, standing.payload).call_id
+        await waiting.remove(self._connection, self._queue, call_id)
+        await stop_running(self._connection, call_id)
 
 
 async def _all(steps: Iterable[Awaitable[T]]) -> list[T]:
@@ -110,14 +154,8 @@ async def _all(steps: Iterable[Awaitable[T]]) -> list[T]:
     return results
 
 
-async def _note_cancelled(records: Records, queue: str, standing: Standing) -> bool:
+async def _note_cancelled(records: Records, record: CallRecord) -> bool:
     """Write the record of a purged call; False when it has ended otherwise or is being run."""
-    try:
-        invocation = from_delivery(standing.subject.encode(), standing.headers, standing.payload)
-    except Undecodable as error:
-        log.error("message cannot be read, left for a worker to remove", subject=standing.subject, error=str(error))  # noqa: TRY400
-        return False
-    record = CallRecord.of(invocation, queue, CallStatus.WAITING).ended(CallStatus.CANCELLED, time.time_ns(), REASON)
     replaces = 0
     while True:
         try:
@@ -134,21 +172,3 @@ async def _note_cancelled(records: Records, queue: str, standing: Standing) -> b
         else:
             telemetry.ENDS[record.function, record.status].inc()
             return True
-
-
-async def _remove(connection: Connection, queue: str, sequence: int) -> bool:
-    """Remove a message; False when it is not there any more."""
-    try:
-        await ask(connection, f"STREAM.MSG.DELETE.{STREAM_PREFIX}{queue}", seq=sequence, no_erase=True)
-    except QueueRefused as error:
-        if error.code not in {400, 404}:
-            raise
-        return False
-    return True
-
-
-async def _stop(connection: Connection, queue: str, standing: Standing) -> None:
-    """A call that moved while it was purged: its time came, or a worker took it."""
-    call_id = from_delivery(standing.subject.encode(), standing.headers, standing.payload).call_id
-    await waiting.remove(connection, queue, call_id)
-    await stop_running(connection, call_id)

@@ -33,7 +33,8 @@ from holdfast.queue_name import problem_with
 PREFIX = b"/system/queues"
 LONGEST_PAUSE_S = 366 * 24 * 3600.0
 PURGE_S = 10.0
-# Within the patience of clients and proxies; some 30,000 calls.
+# Within the patience of clients and proxies. On a busy two-core machine 16,000 calls with durability `os`, 4,000 with
+# `disk`.
 
 _WORD = re.compile(r"[-a-zA-Z_0-9]+")
 
