@@ -17,7 +17,7 @@ import structlog
 
 from holdfast.errors import DeploymentError
 from holdfast.provider.reports import Reported
-from holdfast.provider.scaling import QUEUE, REPORT_S, Decision, Lately, Load, Rules, decide, desired
+from holdfast.provider.scaling import CPU, QUEUE, REPORT_S, Decision, Lately, Load, Rules, decide, desired
 
 log = structlog.get_logger()
 
@@ -39,6 +39,8 @@ class Scaled(NamedTuple):
     """How many are wanted."""
     running: Callable[[], int]
     """Calls that run, as the replicas reported last."""
+    cpu_s: Callable[[], Awaitable[float]]
+    """Processor time that its ready replicas have spent since this was asked before."""
     waiting: Callable[[], Awaitable[int | None]]
     """Calls that wait in the queues; None when nobody can say."""
     scale: Callable[[int, str], None]
@@ -54,6 +56,7 @@ class Autoscaler:
         self._function = function
         self._loop = asyncio.get_running_loop()
         self._load = Load(windows.load_s)
+        self._cpu = Load(windows.load_s)
         self._lately = Lately(windows.down_s)
         self._active_at = self._loop.time()
         self._stirred = asyncio.Event()
@@ -94,6 +97,9 @@ class Autoscaler:
         """The load of that kind; None when there is none to know."""
         if kind == QUEUE:
             return await self._function.waiting()
+        if kind == CPU:
+            self._cpu.add(self._loop.time(), 0, await self._function.cpu_s())
+            return 1000 * self._cpu.of(kind, self._loop.time())
         return self._load.of(kind, self._loop.time()) if kind else None
 
     async def _look(self) -> float:

@@ -26,6 +26,7 @@ from holdfast.provider.replica import Replica
 from holdfast.provider.reports import Reported
 from holdfast.provider.scaling import Rules, rules_of
 from holdfast.provider.secrets import Secrets
+from holdfast.provider.usage import CpuMeter
 from holdfast.settings import ProviderSettings
 from holdfast.stack import Deployment
 
@@ -75,6 +76,11 @@ class Function:
     def restarts(self) -> int:
         """How often a replica of the present deployment has ended by itself."""
         return sum(replica.restarts for replica in self.replicas)
+
+    @property
+    def ready_pids(self) -> list[int]:
+        """The process ids of the ready replicas of the present deployment."""
+        return [replica.pid for replica in self.replicas if replica.ready and replica.pid is not None]
 
     @property
     def running(self) -> int:
@@ -330,10 +336,12 @@ class Functions:
             function.autoscaler.scaled()
             return
         ref = function.deployment.ref
+        meter = CpuMeter()
         scaled = Scaled(
             str(ref),
             replicas=lambda: function.wanted,
             running=lambda: function.running,
+            cpu_s=lambda: asyncio.to_thread(meter.spent_s, function.ready_pids),
             waiting=lambda: self._waiting(ref),
             scale=lambda replicas, reason: self._scale(function, replicas, reason),
         )

@@ -24,9 +24,10 @@ MOST_REPLICAS = 100
 
 RPS = "rps"
 CAPACITY = "capacity"
+CPU = "cpu"
 QUEUE = "queue"
-KINDS = (RPS, CAPACITY, QUEUE)
-_UNITS = {RPS: "calls a second", CAPACITY: "calls at a time", QUEUE: "calls waiting"}
+KINDS = (RPS, CAPACITY, CPU, QUEUE)
+_UNITS = {RPS: "calls a second", CAPACITY: "calls at a time", CPU: "millicores", QUEUE: "calls waiting"}
 
 # 0.9 x 50 is 45.00000000000001 in floats: a load of exactly two replicas must not ask for a third.
 _ROUNDING = 1e-6
@@ -101,7 +102,7 @@ def rules_of(function: str, given: Mapping[str, str], *, queues_known: bool = Tr
         raise refused(labels.SCALE_TYPE, " or ".join(KINDS))
     if kind == QUEUE and not queues_known:
         raise refused(
-            labels.SCALE_TYPE, f"{RPS} or {CAPACITY}, or the provider's setting gateway_url, to ask there what waits"
+            labels.SCALE_TYPE, f"{RPS}, {CAPACITY} or {CPU}, or the provider's setting gateway_url, to ask what waits"
         )
     target = number(labels.SCALE_TARGET, labels.DEFAULT_TARGET, 1e9)
     proportion = number(labels.SCALE_PROPORTION, labels.DEFAULT_PROPORTION, 1)
@@ -157,11 +158,11 @@ class Load:
         self._reports: deque[tuple[float, int, float]] = deque()
 
     def add(self, now: float, begun: int, ran_s: float) -> None:
-        """A replica reports what it has not reported before: calls begun, and seconds that calls ran."""
+        """What was not reported before: calls begun, and seconds that calls ran, or the processor for them."""
         self._reports.append((now, begun, ran_s))
 
     def of(self, kind: str, now: float) -> float:
-        """Calls begun in a second, or calls that ran at a time, on average."""
+        """Calls begun in a second, or calls that ran, or cores that were busy, at a time; on average."""
         end = now - REPORT_S
         begin = end - self._window_s
         while self._reports and self._reports[0][0] <= begin:

@@ -96,6 +96,18 @@ async def test_calls_at_a_time_raise_the_replicas_while_long_ones_run(tmp_path: 
         assert not any("replicas=5" in line for line in running.lines)
 
 
+async def test_busy_processors_raise_the_replicas_those_of_forked_commands_included(tmp_path: Path) -> None:
+    busy = "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'"
+    async with scaling(tmp_path) as running:
+        # However busy the machine is, a tenth of a processor for each of two replicas is to be had.
+        await deploy(running, "f", busy, type="cpu", target="100", target_proportion="1", max="3")
+        port = await running.port("f")
+        async with load(lambda: request(port), 2):
+            await running.logged("replicas=3")
+            assert any("millicores, 100 for each replica" in line for line in running.lines)
+        await running.logged("replicas=1")
+
+
 async def test_a_function_goes_to_zero_when_no_call_has_come_for_long_enough(tmp_path: Path) -> None:
     async with scaling(tmp_path) as running:
         await deploy(running, "f", zero="true", zero_duration="1s", min="2")

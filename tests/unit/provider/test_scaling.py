@@ -63,7 +63,6 @@ def test_idle_functions_go_to_zero_only_when_asked_for(zero: str, duration: str,
         ("factor", "101"),
         ("factor", "a fifth"),
         ("type", "weather"),
-        ("type", "cpu"),
         ("type", ""),
         ("target", "0"),
         ("target", "-5"),
@@ -92,7 +91,9 @@ def test_a_maximum_below_the_minimum_is_refused() -> None:
 
 def test_scaling_by_the_queue_needs_somebody_who_knows_it() -> None:
     assert read(type="queue", target="10").kind == "queue"
-    with pytest.raises(DeploymentError, match="'queue': expected rps or capacity, or the provider's setting gateway_u"):
+    with pytest.raises(
+        DeploymentError, match="'queue': expected rps, capacity or cpu, or the provider's setting gateway_u"
+    ):
         rules_of("f", {P + "type": "queue"}, queues_known=False)
 
 
