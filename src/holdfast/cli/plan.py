@@ -6,7 +6,9 @@ Reads the stack file and looks whether folders are there; packing, sending and p
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -122,6 +124,17 @@ def way(deployment: Deployment) -> Way:
             f"one of the languages {languages}, or skip_build: true to deploy the image that it names",
         )
     return Way.BUNDLE
+
+
+def left_behind(deployment: Deployment) -> str | None:
+    """A file or folder beside the stack file that the function names, and that nothing brings to the runtime."""
+    if deployment.handler is not None or deployment.skip_build:
+        return None
+    named = [deployment.environment.get("static_path", "")]
+    with suppress(ValueError):  # quotes that do not match are the runtime's to refuse
+        named += shlex.split(process_of(deployment))[:1]
+    beside = (name for name in named if "/" in name and not name.startswith("/"))
+    return next((name for name in beside if (deployment.folder / name).exists()), None)
 
 
 def document(deployment: Deployment, image: str) -> dict[str, Any]:

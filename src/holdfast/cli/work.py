@@ -12,7 +12,7 @@ import click
 from holdfast.bundle import Manifest
 from holdfast.cli.exits import Exit
 from holdfast.cli.packing import Packed, archive_path, pack, packed_before
-from holdfast.cli.plan import Way, document, find_stack, read_selected, way
+from holdfast.cli.plan import Way, document, find_stack, left_behind, read_selected, way
 from holdfast.cli.progress import detail, say, size, uploading, warn
 from holdfast.cli.report import report
 from holdfast.cli.values import DEFAULT_GATEWAY, gateway_url
@@ -167,6 +167,9 @@ def deploy(client: Gateway, deployment: Deployment, image: str, *, wait_s: float
     """Deploy a function and, unless `wait_s` is 0, wait until it serves."""
     ref, administration = deployment.ref, Administration(client)
     described = document(deployment, image)
+    stays = left_behind(deployment)
+    if stays is not None:
+        warn(f"{ref.name}: {stays} lies here and is not sent: `handler` names the folder that is")
     updated = administration.deploy(described)
     if wait_s > 0:
         say(f"{ref.name}: {'updated' if updated else 'deployed'}, waiting until it is ready")

@@ -353,6 +353,18 @@ def test_a_gateway_of_images_is_sent_the_image_of_the_stack_file(gateway: FakeGa
     assert "takes no bundles" in ended.err
 
 
+def test_what_lies_beside_a_function_without_a_folder_is_said_not_to_be_sent(
+    gateway: FakeGateway, holdfast: Holdfast
+) -> None:
+    gateway.answering = accepting
+    (holdfast.home / "thumb.sh").touch()
+    write_stack(holdfast, "functions:\n  thumb:\n    fprocess: ./thumb.sh\n")
+    for command in ("up", "deploy"):
+        ended = holdfast(command, "--no-wait", "-g", gateway.url)
+        assert ended.code == 0
+        assert "thumb: ./thumb.sh lies here and is not sent" in ended.err
+
+
 def test_new_begins_a_function_and_writes_over_nothing(holdfast: Holdfast) -> None:
     assert holdfast("new", "hello", "--lang", "python3-http", "--prefix", "example").code == 0
     assert holdfast("new", "count", "--lang", "dockerfile", "--append", "stack.yml").code == 0

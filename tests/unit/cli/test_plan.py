@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.cli.plan import Overrides, Way, document, find_stack, read_selected, way
+from holdfast.cli.plan import Overrides, Way, document, find_stack, left_behind, read_selected, way
 from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
 from holdfast.stack import Deployment, Resources
@@ -124,3 +124,30 @@ def test_the_command_line_wins_over_the_stack_file_and_all_of_it_is_sent(tmp_pat
         "readOnlyRootFilesystem": True,
     }
     assert document(Overrides().over(described), "")["limits"] == {"memory": "1Mi", "cpu": "1m"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("fprocess: ./thumb.sh -x", "./thumb.sh"),
+        ("fprocess: bin/thumb", "bin/thumb"),
+        ("environment: {mode: static, static_path: ./public}", "./public"),
+        ("fprocess: ./elsewhere.sh", None),
+        ("fprocess: wc -c", None),
+        ("fprocess: /bin/cat", None),
+        ("fprocess: './thumb.sh'\n    handler: .", None),
+        ("fprocess: ./thumb.sh\n    skip_build: true", None),
+        ("fprocess: 'thumb \"'", None),
+    ],
+)
+def test_a_file_that_is_not_sent_though_the_function_names_it_is_found(
+    tmp_path: Path, lines: str, name: str | None
+) -> None:
+    (tmp_path / "thumb.sh").touch()
+    (tmp_path / "public").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "thumb").touch()
+    path = tmp_path / "stack.yml"
+    path.write_text(f"functions:\n  f:\n    {lines}\n")
+    [deployment] = read_selected(path).deployments
+    assert left_behind(deployment) == name
