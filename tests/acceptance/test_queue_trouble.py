@@ -134,3 +134,14 @@ async def test_a_pause_and_a_purge_reach_the_calls_in_a_functions_lane(tmp_path:
         await server.call("/system/queues/busy/resume")
         after = Counter([await status(server, call_id, "?wait=30s") for call_id in ids])
         assert after == {"succeeded": before["succeeded"], "cancelled": before["waiting"]}
+
+
+async def test_the_stored_bodies_of_purged_calls_go_with_them(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--no-auth", "--workers", "0") as server:
+        await deploy(server, "large", "held")
+        for _ in range(3):
+            await server.accept("large", b"x" * 9 * 1024 * 1024)
+        async with connect(NatsSettings.from_environment({"nats_url": server.ready["nats"]}), name="test") as nats:
+            assert (await ask(nats, "STREAM.INFO.HOLDFAST_bodies"))["state"]["messages"] > 0
+            await purge_all(server, "held")
+            assert (await ask(nats, "STREAM.INFO.HOLDFAST_bodies"))["state"]["messages"] == 0

@@ -172,17 +172,17 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             AsgiApplication(MeasuredApp(here), max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
         kept = Records(connection, publisher)
+        stored = bodies.Bodies(connection, publisher)
         presence = stack.enter_context(closing(Presence(connection)))
         queues = QueueStates(connection, presence, upstream, settings.namespace)
         routes = [
             *DeadLetterRoutes(DeadLetters(connection, publisher, kept), placement, settings.namespace).routes,
-            *QueueRoutes(queues, connection, kept, settings.namespace).routes,
+            *QueueRoutes(queues, connection, kept, stored, settings.namespace).routes,
             *CallListRoutes(connection, kept, settings.namespace).routes,
         ]
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
-        stored = bodies.Bodies(connection, publisher)
         lanes = LaneBoard(presence)
         calls = Calls(
             connection,

@@ -20,8 +20,10 @@ from holdfast import telemetry
 from holdfast.errors import QueueRefused
 from holdfast.function import FunctionRef
 from holdfast.gateway.cancelling import stop_running
+from holdfast.invocation import CallId, Invocation
 from holdfast.queue import waiting
 from holdfast.queue.api import ask
+from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumers, pattern_of
 from holdfast.queue.message import Undecodable, from_delivery
@@ -48,7 +50,13 @@ class Purged(NamedTuple):
 
 
 async def purge(
-    connection: Connection, records: Records, queue: str, function: FunctionRef | None, *, limit_s: float
+    connection: Connection,
+    records: Records,
+    bodies: Bodies,
+    *,
+    queue: str,
+    function: FunctionRef | None,
+    limit_s: float,
 ) -> Purged:
     """Cancel what waits in a queue, all of it or one function's, for at most `limit_s` and one batch.
 
@@ -57,7 +65,7 @@ async def purge(
     ends = time.monotonic() + limit_s
     stream = await ask(connection, f"STREAM.INFO.{STREAM_PREFIX}{queue}")
     last: int = stream["state"]["last_seq"]
-    work = _Purge(connection, records, queue)
+    work = _Purge(connection, records, bodies, queue)
     purged = 0
     for pattern, handed_out in _lines(queue, function, await consumers(connection, queue)):
         after = handed_out
@@ -79,53 +87,59 @@ def _lines(queue: str, function: FunctionRef | None, found: list[Consumer]) -> l
     return lines
 
 
+class _Call(NamedTuple):
+    """A call and its message."""
+
+    invocation: Invocation
+    subject: str
+    sequence: int
+
+
 class _Purge:
     """The steps of a purge."""
 
-    def __init__(self, connection: Connection, records: Records, queue: str) -> None:
+    def __init__(self, connection: Connection, records: Records, bodies: Bodies, queue: str) -> None:
         self._connection = connection
         self._records = records
+        self._bodies = bodies
         self._queue = queue
 
     async def batch(self, batch: list[Standing]) -> int:
         """Purge some calls; how many there were still to purge."""
-        cancelled = await self._note_all(batch)
-        removed = await _all(self._remove(standing.sequence) for standing in cancelled)
+        cancelled = await self._note_all([call for standing in batch if (call := _read(standing)) is not None])
+        removed = await _all(self._remove(call.sequence) for call in cancelled)
         lines = await consumers(self._connection, self._queue)
         taken = [
-            standing
-            for standing, was_there in zip(cancelled, removed, strict=True)
-            if not was_there
-            or any(line.takes(standing.subject) and standing.sequence <= line.delivered_to for line in lines)
+            call
+            for call, was_there in zip(cancelled, removed, strict=True)
+            if not was_there or any(line.takes(call.subject) and call.sequence <= line.delivered_to for line in lines)
         ]
-        await _all(self._stop(standing) for standing in taken)
+        await _all(self._stop(call.invocation.call_id) for call in taken)
+        bodies = [call.invocation.body.name for call in cancelled if call.invocation.body is not None]
+        await _all(self._bodies.discard(name) for name in bodies)
         return len(cancelled)
 
-    async def _note_all(self, batch: list[Standing]) -> list[Standing]:
-        """Write the records; gives those whose record now says that they were cancelled."""
-        calls = [(standing, record) for standing in batch if (record := self._record(standing)) is not None]
-        ids = {record.call_id for _, record in calls}
+    async def _note_all(self, calls: list[_Call]) -> list[_Call]:
+        """Write the records; gives the calls whose record now says that they were cancelled."""
+        now_ns = time.time_ns()
+        records = [
+            CallRecord.of(call.invocation, self._queue, CallStatus.WAITING).ended(CallStatus.CANCELLED, now_ns, REASON)
+            for call in calls
+        ]
         # Few calls have a record before they are run, and no two of one batch an id: all in one commit.
-        if len(ids) == len(calls) and calls and await self._records.put_first([record for _, record in calls]):
-            for _, record in calls:
+        different = len({record.call_id for record in records}) == len(records)
+        if records and different and await self._records.put_first(records):
+            for record in records:
                 telemetry.ENDS[record.function, record.status].inc()
-            return [standing for standing, _ in calls]
-        noted = await _all(_note_cancelled(self._records, record) for _, record in calls)
-        return [standing for (standing, _), is_cancelled in zip(calls, noted, strict=True) if is_cancelled]
-
-    def _record(self, standing: Standing) -> CallRecord | None:
-        try:
-            invocation = from_delivery(standing.subject.encode(), standing.headers, standing.payload)
-        except Undecodable as error:
-            log.error("message cannot be read, left for a worker to remove", subject=standing.subject, error=str(error))  # noqa: TRY400
-            return None
-        waiting_ = CallRecord.of(invocation, self._queue, CallStatus.WAITING)
-        return waiting_.ended(CallStatus.CANCELLED, time.time_ns(), REASON)
+            return calls
+        noted = await _all(_note_cancelled(self._records, record) for record in records)
+        return [call for call, is_cancelled in zip(calls, noted, strict=True) if is_cancelled]
 
     async def _remove(self, sequence: int) -> bool:
         """Remove a message; False when it is not there any more.
 
-        One by one: a purge up to a sequence would take the server time that grows with all that is in the stream.
+        One by one: a purge up to a sequence takes the server time that grows with all that is in the stream, and moves
+        consumers past what was handed out and not acknowledged.
         """
         subject = f"STREAM.MSG.DELETE.{STREAM_PREFIX}{self._queue}"
         try:
@@ -136,11 +150,20 @@ class _Purge:
             return False
         return True
 
-    async def _stop(self, standing: Standing) -> None:
+    async def _stop(self, call_id: CallId) -> None:
         """A call that moved while it was purged: its time came, or a worker took it."""
-        call_id = from_delivery(standing.subject.encode(), standing.headers, standing.payload).call_id
         await waiting.remove(self._connection, self._queue, call_id)
         await stop_running(self._connection, call_id)
+
+
+def _read(standing: Standing) -> _Call | None:
+    """The call of a message; None for a message that is none."""
+    try:
+        invocation = from_delivery(standing.subject.encode(), standing.headers, standing.payload)
+    except Undecodable as error:
+        log.error("message cannot be read, left for a worker to remove", subject=standing.subject, error=str(error))  # noqa: TRY400
+        return None
+    return _Call(invocation, standing.subject, standing.sequence)
 
 
 async def _all(steps: Iterable[Awaitable[T]]) -> list[T]:

@@ -26,6 +26,7 @@ from holdfast.function import FunctionRef
 from holdfast.gateway.purge import purge
 from holdfast.gateway.queue_state import QueueState, QueueStates
 from holdfast.queue import depth
+from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
 from holdfast.queue.records import Records
 from holdfast.queue_name import problem_with
@@ -44,10 +45,13 @@ log = structlog.get_logger()
 class QueueRoutes:
     """The routes, in `routes`."""
 
-    def __init__(self, states: QueueStates, connection: Connection, records: Records, namespace: str) -> None:
+    def __init__(
+        self, states: QueueStates, connection: Connection, records: Records, bodies: Bodies, namespace: str
+    ) -> None:
         self._states = states
         self._connection = connection
         self._records = records
+        self._bodies = bodies
         self._namespace = namespace
         self.routes = [
             Route("/system/queues", self.list_queues, methods=["GET"]),
@@ -93,7 +97,9 @@ class QueueRoutes:
         body = await _body(request, {"function"})
         function = self._function(str(body["function"])) if body.get("function") else None
         try:
-            done = await purge(self._connection, self._records, name, function, limit_s=PURGE_S)
+            done = await purge(
+                self._connection, self._records, self._bodies, queue=name, function=function, limit_s=PURGE_S
+            )
         except QueueRefused as error:
             raise _missing(name, error) from error
         log.info("queue purged", queue=name, function=str(function) if function else None, purged=done.purged)
