@@ -105,7 +105,7 @@ def list_(*, function: str, queue: str, kind: str | None, limit: int, gateway: s
 @gateway_option
 @output_option
 def show(*, call: str, kind: str | None, gateway: str, output: str) -> None:
-    """Show all there is to know about one: the request, the reason, each run, the last answer.
+    """Show one: the request, the reason, each run, the last answer.
 
     In the text, bodies are cut after 2,000 characters, and control characters are replaced; JSON has up to 64 KiB.
     Credentials of the caller are kept for the replay and never shown.

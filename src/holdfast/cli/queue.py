@@ -60,7 +60,7 @@ def list_(*, gateway: str, output: str) -> None:
 @gateway_option
 @output_option
 def show(*, name: str, gateway: str, output: str) -> None:
-    """Show a queue: what waits in it, for how long and for which functions."""
+    """Show a queue: what waits in it, how long, for which functions."""
     with Gateway(gateway, find_credentials(gateway)) as client:
         _print(Queues(client).show(name), output)
 

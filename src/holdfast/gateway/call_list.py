@@ -42,7 +42,8 @@ MOST_READ = 4000
 # Messages for one page: 130 ms of CPU for the gateway, in stretches of 2 ms between which others have their turn.
 MOST_READ_BYTES = 32 * 1024 * 1024
 # Records hold results, and queues hold requests.
-MOST_CURSOR_CHARACTERS = 8192
+MOST_CURSOR_CHARACTERS = 12 * 1024
+# Some 140 queues of the longest names; a request line may have max_target_bytes, 16 KiB.
 
 _WORD = re.compile(r"[-a-zA-Z_0-9]+")
 _PLACE = re.compile(r"([-A-Za-z0-9_]{1,80}):([0-9]{1,18})")
