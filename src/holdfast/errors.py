@@ -53,6 +53,11 @@ class QueueUnavailable(QueueError):
     """The queue is not connected or did not answer in time. What was published may or may not be stored."""
 
 
+_UNAVAILABLE = 503
+_NO_STORAGE = 10047
+# JetStream's err_code when its storage is full, which has the code 500.
+
+
 class QueueRefused(QueueError):
     """JetStream answered with an error: nothing was stored.
 
@@ -64,6 +69,11 @@ class QueueRefused(QueueError):
         self.code = code
         self.err_code = err_code
         self.description = description
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same may be taken later: no stream is there to take it, or no room for it."""
+        return self.code == _UNAVAILABLE or self.err_code == _NO_STORAGE
 
 
 class PeerError(HoldfastError):

@@ -9,6 +9,8 @@ import secrets
 import signal
 from pathlib import Path
 
+import nats
+
 from tests.support.metrics import metrics, metrics_when
 from tests.support.scene import scene
 
@@ -60,3 +62,24 @@ async def test_a_call_that_is_cancelled_while_its_worker_stands_still_is_not_run
             document = (await play.server.call(f"/async-function/{call_id}?wait=30s", method="GET")).json()
             assert document["status"] == ("cancelled" if call_id in call_ids[:3] else "succeeded")
         assert {run.call_id for run in play.runs} == set(call_ids[3:])
+
+
+async def test_a_stream_that_somebody_deletes_is_made_again_and_the_work_goes_on(tmp_path: Path) -> None:
+    async with scene(tmp_path) as play:
+        client = await nats.connect(play.server.ready["nats"])
+        for stream in ("HOLDFAST_calls", "HOLDFAST_dead"):
+            await client.jetstream().delete_stream(stream)
+        await client.close()
+        failing = await play.server.accept("journal", X_Plan="422")
+        async with asyncio.timeout(30):
+            while True:
+                answer = await play.server.call(f"/async-function/{failing}?wait=30s", method="GET")
+                if answer.status_code == 200 and answer.json()["finished_at"] is not None:
+                    break
+                # Until a worker writes a record nobody misses the stream: the gateway says that it cannot ask.
+                assert answer.status_code in {200, 404, 503}
+                await asyncio.sleep(0.1)
+        assert answer.json()["status"] == "failed"
+        found = await metrics_when(play.server, lambda now: now.total("holdfast_dead_letters_kept") == 1)
+        assert found.total("holdfast_call_records") == 1
+        assert [run.call_id for run in play.runs] == [failing]

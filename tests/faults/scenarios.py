@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import cuts, kills, steps
+from tests.faults import cuts, kills, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -10,4 +10,6 @@ SCENARIOS: dict[str, Scenario] = {
     "stopped-at-each-step": steps.stopped,
     "random-kills": kills.random_kills,
     "cut-connections": cuts.cut,
+    "nats-restarted": storage.restarted,
+    "stream-deleted": storage.deleted,
 }

@@ -46,6 +46,8 @@ class Scene:
         self.callbacks = callbacks
         self.folder = folder
         self.faults: list[Fault] = []
+        self.probes: set[str] = set()
+        """Calls beside all traffic."""
         self._traffics: list[Traffic] = []
 
     def traffic(self, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Traffic:
@@ -60,13 +62,17 @@ class Scene:
 
     async def kill(self, part: str, index: int | None = None) -> None:
         """kill -9 of a part, of one of its processes or of all; returns when it was started again."""
+        await self.end(part, signal.SIGKILL, index)
+
+    async def end(self, part: str, how: signal.Signals, index: int | None = None) -> None:
+        """Send a part a signal that ends it; returns when it was started again."""
         began = time.monotonic()
         before = self.server.ready["processes"][part]
         for pid in before if index is None else [before[index]]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, how)
         await self._until_there(part, gone=set(before if index is None else [before[index]]), count=len(before))
-        self.faults.append(Fault(f"kill -9 of {part}", began, time.monotonic()))
+        self.faults.append(Fault(f"{how.name} to {part}", began, time.monotonic()))
 
     async def freeze(self, part: str, seconds: float) -> None:
         """SIGSTOP of all of a part's processes, for a while."""
@@ -93,6 +99,7 @@ class Scene:
     async def balance(self, traffic: Traffic, timeout_s: float = 120) -> Balance:
         """Wait for the ends of all calls of some traffic and draw the sum."""
         others = {call_id for other in self._traffics if other is not traffic for call_id in other.sent.ids}
+        others |= self.probes
         return await settled(
             traffic,
             self.callbacks,

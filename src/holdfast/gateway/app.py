@@ -45,14 +45,15 @@ from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import Exchange, serve
-from holdfast.queue import bodies, dead_letter, records
+from holdfast.queue import bodies
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.group_commit import GroupCommit
+from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.presence import Presence
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
-from holdfast.queue.topology import ensure_queue, ensure_streams
+from holdfast.queue.topology import ensure_queue
 from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
 
 DRAIN_S = 10.0
@@ -147,13 +148,8 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             return connection.connected
 
         await ensure_queue(nats, settings.queue)
-        await ensure_streams(
-            nats,
-            records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
-            dead_letter.stream_config(replicas=nats.replicas),
-            bodies.stream_config(replicas=nats.replicas),
-        )
-        publisher = Publisher(connection, settings.publish_timeout_s)
+        missing = await stack.enter_async_context(kept_streams(nats))
+        publisher = Publisher(connection, settings.publish_timeout_s, on_no_stream=missing)
         pool = await stack.enter_async_context(
             ClientPool(
                 max_idle_per_origin=settings.max_idle_conns_per_host,

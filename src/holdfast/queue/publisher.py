@@ -75,10 +75,16 @@ class _Pending(NamedTuple):
 
 
 class Publisher:
-    """Publishes over one connection. `timeout_s` limits each publish from its first try to its end."""
+    """Publishes over one connection. `timeout_s` limits each publish from its first try to its end.
 
-    def __init__(self, connection: Connection, timeout_s: float) -> None:
+    `on_no_stream` is called when no stream takes a message: it may be missing, or JetStream is starting.
+    """
+
+    def __init__(
+        self, connection: Connection, timeout_s: float, *, on_no_stream: Callable[[], None] | None = None
+    ) -> None:
         self._connection = connection
+        self._on_no_stream = on_no_stream
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._inbox = connection.new_inbox()
@@ -181,6 +187,8 @@ class Publisher:
         error: QueueError | None
         sequence, duplicate = 0, False
         if wire.status(message.headers) == 503:
+            if self._on_no_stream is not None:
+                self._on_no_stream()
             error = QueueRefused(503, 0, f"no stream takes {pending.subject}")
             again = True
         else:

@@ -16,14 +16,15 @@ from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool
 from holdfast.http1.server import serve
-from holdfast.queue import bodies, dead_letter, records
+from holdfast.queue import bodies
 from holdfast.queue.body_sweep import BodySweep, sweeping
 from holdfast.queue.connection import connect
 from holdfast.queue.consumer import consume
 from holdfast.queue.dead_letters import DeadLetters
+from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
-from holdfast.queue.topology import ensure_consumer, ensure_streams, stream_of
+from holdfast.queue.topology import ensure_consumer, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
 from holdfast.worker import LISTEN_FD
 from holdfast.worker.attempt import Runner
@@ -66,13 +67,8 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-worker", on_back=telemetry.WORKER_RECONNECTS.inc)
         )
-        await ensure_streams(
-            nats,
-            records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
-            dead_letter.stream_config(replicas=nats.replicas),
-            bodies.stream_config(replicas=nats.replicas),
-        )
-        publisher = Publisher(connection, PUBLISH_TIMEOUT_S)
+        missing = await stack.enter_async_context(kept_streams(nats))
+        publisher = Publisher(connection, PUBLISH_TIMEOUT_S, on_no_stream=missing)
         kept = Records(connection, publisher)
         stored = bodies.Bodies(connection, publisher)
         consumer = await stack.enter_async_context(

@@ -1,0 +1,58 @@
+"""The streams of what is kept beside the queues: records, dead letters, large bodies.
+
+They are made when a part starts, and made again when somebody has deleted one: what stood in it is gone, what comes
+afterwards must not be.
+
+Queues' own streams are made by those who use them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from holdfast.errors import QueueError
+from holdfast.queue import bodies, dead_letter, records
+from holdfast.queue.topology import ensure_streams
+from holdfast.settings import NatsSettings
+
+PAUSE_S = 1.0
+# Between two looks: JetStream that is starting looks like one whose streams are missing.
+
+log = structlog.get_logger("holdfast.queue")
+
+
+@asynccontextmanager
+async def kept_streams(nats: NatsSettings) -> AsyncIterator[Callable[[], None]]:
+    """Make the streams; gives what is to be called whenever one seems to be missing. Raises QueueError."""
+    await _ensure(nats)
+    missing = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        making = tasks.create_task(_make_again(nats, missing), name="make missing streams")
+        try:
+            yield missing.set
+        finally:
+            making.cancel()
+
+
+async def _make_again(nats: NatsSettings, missing: asyncio.Event) -> None:
+    while True:
+        await missing.wait()
+        missing.clear()
+        try:
+            await _ensure(nats)
+        except QueueError as error:
+            log.warning("streams cannot be looked after", error=str(error))
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _ensure(nats: NatsSettings) -> None:
+    await ensure_streams(
+        nats,
+        records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+        dead_letter.stream_config(replicas=nats.replicas),
+        bodies.stream_config(replicas=nats.replicas),
+    )
