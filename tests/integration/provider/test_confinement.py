@@ -23,7 +23,7 @@ from holdfast.provider.memory import over_limit
 from tests.support.providers import RunningProvider, provider
 from tests.support.raw_http import request
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's /proc tells of processes")
 
