@@ -27,7 +27,7 @@ async def stage() -> AsyncIterator[Stage]:
     async with (
         nats_server() as nats,
         mirror() as function,
-        gateway(nats.url, function.url, callback_allow="") as front,
+        gateway(nats.url, function.url, callback_allow="", max_body_bytes="1048576") as front,
         worker(nats.url, function.url),
     ):
         yield Stage(front, function)

@@ -72,7 +72,7 @@ BAD = {
     "endless-body": Bad(endless(OK + b"Content-Length: 99999999999\r\n\r\n", b"a" * 1000), BROKEN_OFF),
 }
 FAIR = {
-    "fair": says(OK + b"Content-Length: 2\r\n\r\nhi"),
+    "fair": says(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi"),
     "two-answers": says(OK + b"Content-Length: 2\r\n\r\nhi" + HIDDEN),
     "body-where-none-may-be": says(b"HTTP/1.1 204 No Content\r\n\r\n" + HIDDEN),
     "forged": says(
