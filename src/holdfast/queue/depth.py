@@ -169,16 +169,27 @@ async def pause(connection: Connection, queue: str, for_s: float | None) -> None
 
     Calls that workers have taken go on. Raises as `consumers` does.
     """
-    for consumer in await consumers(connection, queue):
-        until = FOR_EVER if for_s is None else consumer.now + timedelta(seconds=for_s)
+    found = await consumers(connection, queue)
+    until = FOR_EVER
+    if for_s is not None and found:
+        until = found[0].now + timedelta(seconds=for_s)
+    for consumer in found:
         await _pause_until(connection, queue, consumer, until)
+    for consumer in await consumers(connection, queue):
+        # A lane takes over the pause of the line when it is made: one that was being made just now took over none.
+        if consumer.paused_until is None and until > consumer.now:
+            await _pause_until(connection, queue, consumer, until)
 
 
 async def resume(connection: Connection, queue: str) -> None:
     """Hand out calls of a queue again. Raises as `consumers` does."""
-    for consumer in await consumers(connection, queue):
-        if consumer.paused_until is not None:
-            await _pause_until(connection, queue, consumer, consumer.now + RESUME_AFTER)
+    resumed: set[str] = set()
+    for _ in range(2):
+        # Twice, for a lane that was being made just now and took over the pause.
+        for consumer in await consumers(connection, queue):
+            if consumer.paused_until is not None and consumer.name not in resumed:
+                await _pause_until(connection, queue, consumer, consumer.now + RESUME_AFTER)
+                resumed.add(consumer.name)
 
 
 async def _pause_until(connection: Connection, queue: str, consumer: Consumer, until: datetime) -> None:

@@ -26,6 +26,9 @@ def show(urls: Urls, options: ServeOptions, folder: DataFolder) -> None:
         f"  metrics    {urls.metrics}/metrics",
         f"  data       {folder.root}",
     ]
+    if options.queues:
+        further = ", ".join(f"{name} ({slots or options.max_inflight} at once)" for name, slots in options.queues)
+        lines.append(f"  queues     the default one, {further}")
     if options.auth:
         lines.append(f"  password   of user {USER}: cat {folder.password_file}")
     gateway = "" if urls.gateway.endswith(":8080") else f"-g {urls.gateway} "
