@@ -58,5 +58,9 @@ def elsewhere(used: Mapping[str, float], seconds: float) -> float:
 
 
 def memory_mb(parts: Parts) -> dict[str, float]:
-    """Resident memory by part, in MB (10⁶ bytes). Pages that processes share count in each."""
-    return {part: sum(psutil.Process(pid).memory_info().rss for pid in pids) / 1e6 for part, pids in parts.items()}
+    """Memory by part, in MB (10⁶ bytes): a page that several processes share counts once, in equal shares.
+
+    Resident memory would count Python and its libraries anew for each of them.
+    """
+    sizes = {part: [psutil.Process(pid).memory_full_info().pss for pid in pids] for part, pids in parts.items()}
+    return {part: sum(each) / 1e6 for part, each in sizes.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 import structlog
 
@@ -89,7 +90,9 @@ class Runner:
                 return no_answer(410, why, time.monotonic() - began, started_at_ns)
             entry = origin = None
 
-    async def _send(self, invocation: Invocation, entry: Entry, origin: Origin) -> tuple[Answer, StoredBody | None]:
+    def _send(
+        self, invocation: Invocation, entry: Entry, origin: Origin
+    ) -> Awaitable[tuple[Answer, StoredBody | None]]:
         request = for_origin(invocation.request, origin.netloc)
         if entry.prefix:
             method, _, rest = request.partition(b" ")
@@ -97,7 +100,7 @@ class Runner:
         limit_s = self._timeout_s
         if invocation.timeout_s is not None:
             limit_s = min(limit_s, invocation.timeout_s)
-        return await self._sender.run(
+        return self._sender.run(
             self._pool, origin, request, invocation.body, call_id=invocation.call_id, timeout_s=limit_s
         )
 

@@ -182,9 +182,11 @@ class Endings:
         if running.interim is not None:
             await running.interim
         try:
-            await self._keep_once(running, record, body)
-        except QueueUnavailable:
+            running.sequence = await self._records.put(record, body, running.sequence)
+        except (Conflict, QueueUnavailable):
             await insist(lambda: self._keep_once(running, record, body))
+        else:
+            _count_end(record)
 
     async def _keep_once(self, running: Running, record: CallRecord, body: bytes) -> None:
         ended_before = False
@@ -204,13 +206,17 @@ class Endings:
                     return
                 ended_before = stored.record.status.is_end
             else:
-                if not record.status.is_end:
-                    return
-                if ended_before:
-                    telemetry.RUN_TWICE.inc()
-                else:
-                    telemetry.ENDS[record.function, record.status].inc()
+                _count_end(record, ended_before=ended_before)
                 return
+
+
+def _count_end(record: CallRecord, *, ended_before: bool = False) -> None:
+    """Count a record that was written, when it is that of an end."""
+    if record.status.is_end:
+        if ended_before:
+            telemetry.RUN_TWICE.inc()
+        else:
+            telemetry.ENDS[record.function, record.status].inc()
 
 
 async def give_up(publisher: Publisher, parked: ParkedCallback, error: CallbackFailed) -> None:

@@ -220,7 +220,11 @@ class Slots:
                 return Settlement.DONE
             status = outcome.status
             self._learn(running, outcome)
-            await self._finish(running, outcome)
+            if succeeded(outcome):
+                # HOT: nothing to decide for nearly all calls.
+                await self._endings.end(running, outcome, SUCCEEDED)
+            else:
+                await self._finish(running, outcome)
             return Settlement.DONE
         finally:
             self._running.end(running)
@@ -287,12 +291,8 @@ class Slots:
             )
 
     async def _finish(self, running: Running, outcome: Outcome) -> None:
-        """Decide, then act."""
+        """Decide what follows a failure, then act."""
         invocation = running.invocation
-        if succeeded(outcome):
-            # HOT: nothing to look up for nearly all calls.
-            await self._endings.end(running, outcome, SUCCEEDED)
-            return
         decision = decide(
             outcome,
             len(invocation.attempts),
