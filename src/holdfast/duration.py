@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import durationpy
 
+# Every unit with nine digits fits; what callers send is read in no time.
+_LONGEST = 100
+
 
 def parse_duration(text: str) -> float:
     """Read a duration into seconds. Raises ValueError unless it is a whole number or a Go duration, not negative."""
     text = text.strip()
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:_LONGEST]!r}… is not a duration such as 60s or 1m30s")
     if text.isascii() and text.isdecimal():
         return float(text)
     try:

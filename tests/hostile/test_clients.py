@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -139,6 +140,36 @@ async def _until_closed(port: int, data: bytes, *, trickle: bytes = b"") -> list
             await asyncio.wait([reading], timeout=0.1)
         await reading
     return as_client(connection.received, [], ended=True)[0]
+
+
+# Headers that somebody here reads, and values that are slow to read for whoever reads them carelessly.
+READ = (
+    b"Host Connection Expect Transfer-Encoding Content-Length Upgrade X-Call-Id X-Timeout X-Delay X-Expires-After "
+    b"Idempotency-Key X-Callback-Url X-Failure-Callback-Url X-Holdfast-Depth Prefer X-Forwarded-For Authorization "
+    b"Origin Sec-Fetch-Site Accept Cookie"
+).split()
+SLOW_TO_READ = [b'"' + b'\\"' * 50_000, b"9" * 100_000, b"1h" * 50_000, b"a." * 50_000, b"a,=" * 30_000, b"((" * 50_000]
+
+
+async def test_no_header_takes_the_time_of_everybody_else(stage: Stage) -> None:
+    async def ask(name: bytes, value: bytes) -> None:
+        for target in (
+            b"/function/mirror",
+            b"/async-function/mirror",
+            b"/system/functions",
+            b"/async-function/an-id?wait=0s",
+        ):
+            async with wire(stage.port) as connection:
+                connection.send(post(b"%b: %b" % (name, value), b"Connection: close", target=target))
+                await connection.answers(1, [])
+
+    began = time.monotonic()
+    for name in READ:
+        async with asyncio.TaskGroup() as clients:
+            for value in SLOW_TO_READ:
+                clients.create_task(ask(name, value))
+    # Five hundred requests of 100 KB: seconds. One header that is read in quadratic time takes minutes.
+    assert time.monotonic() - began < 100
 
 
 class Slow(NamedTuple):

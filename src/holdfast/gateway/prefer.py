@@ -35,8 +35,9 @@ from holdfast.queue.wire import Msg
 
 APPLIED = b"Preference-Applied"
 _OURS = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, APPLIED)}
-# A list of preferences; a comma in a quoted string does not end one.
-_ITEM = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+# A list of preferences; a comma in a quoted string does not end one, and one without its end is the last. Possessive: a
+# caller who leaves quotes open must not have them looked for again from each place.
+_ITEM = re.compile(rb'(?:[^,"]++|"(?:[^"\\]|\\.?)*+(?:"|\Z))++')
 _MOST_DIGITS = 9
 # Thirty years in seconds. A number with more digits is as good as endless, and is not worth reading.
 

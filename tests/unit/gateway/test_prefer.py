@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from holdfast.gateway.prefer import read_preference
@@ -40,6 +42,14 @@ from holdfast.gateway.prefer import read_preference
 def test_a_preference_is_read_as_rfc_7240_says(values: list[bytes], wait_s: int | None) -> None:
     preference = read_preference([(b"pReFeR", value) for value in values], 60.0)
     assert (None if preference is None else preference.wait_s) == wait_s
+
+
+@pytest.mark.parametrize("value", [b'"' + b'\\"' * 50_000, b'"' * 99_999, b'a"b,' * 30_000 + b'"', b'"\\' * 50_000])
+def test_quotes_that_are_left_open_are_not_looked_for_again_and_again(value: bytes) -> None:
+    began = time.process_time()
+    assert read_preference([(b"Prefer", b"respond-async, " + value)], 60.0) is not None
+    # Milliseconds; looking again from each quote takes minutes.
+    assert time.process_time() - began < 5
 
 
 def test_what_is_applied_is_said_as_it_is_applied() -> None:
