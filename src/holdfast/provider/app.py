@@ -260,7 +260,9 @@ async def _serve_functions(settings: ProviderSettings, held: Confinements, stop:
             AsgiApplication(app, max_body_bytes=max(MOST_BODY_BYTES, settings.max_bundle_bytes)) as application,
             serve(application, sockets=[listening]) as server,
         ):
-            log.info("provider ready", url=sockets.url_of(listening), stack=str(path), functions=len(stack.deployments))
+            log.info(
+                "provider ready", url=sockets.url_of(listening), stack_file=str(path), functions=len(stack.deployments)
+            )
             await stop.wait()
             await server.drain(DRAIN_S)
 

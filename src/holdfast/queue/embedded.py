@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -25,6 +26,26 @@ HOST = "127.0.0.1"
 _CONFIG_NAME = "nats-server.conf"
 _TRY_AGAIN_S = 0.02  # a listener that does not exist yet cannot tell when it will
 _CONNECT_TIMEOUT_S = 1.0
+
+
+Level = Literal["debug", "info", "warning", "error"]
+_LINE = re.compile(r"\[\d+\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? \[(INF|WRN|ERR|FTL|DBG|TRC)\] ?(.*)")
+_LEVELS: dict[str, Level] = {"WRN": "warning", "ERR": "error", "FTL": "error"}
+# The file that it warns of is its owner's alone, and its password is another one at each start.
+_EXPECTED = ("Plaintext passwords detected",)
+
+
+def heard(line: str) -> tuple[Level, str]:
+    """How much a line of the server's output matters, and what it says. No I/O.
+
+    What it tells of its start, thirty lines and a picture, matters to nobody who did not ask; what is no line of its
+    log, as when it breaks, always does.
+    """
+    match = _LINE.fullmatch(line.rstrip())
+    if match is None:
+        return "info", line.rstrip()
+    level, text = match.groups()
+    return ("debug" if text.startswith(_EXPECTED) else _LEVELS.get(level, "debug")), text
 
 
 def find_binary() -> Path:

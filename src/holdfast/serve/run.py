@@ -23,7 +23,7 @@ from holdfast.errors import PeerError, StartError
 from holdfast.exposition import forget_process
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.message import request_message
-from holdfast.process import supervise
+from holdfast.process import LineSink, Stream, supervise
 from holdfast.queue import embedded
 from holdfast.serve import parts, summary
 from holdfast.serve.data_folder import DataFolder, open_data_folder
@@ -93,7 +93,7 @@ class Supervisor:
         password = secrets.token_urlsafe(16)
         config = embedded.write_config(self._folder.nats, port, NATS_USER, password, self._options.durability)
         part = Part("nats-server", embedded.argv(binary, config))
-        self._keep_running(part)
+        self._keep_running(part, _nats_says)
         await embedded.wait_ready(port, timeout_s=READY_TIMEOUT_S)
         self._ready.add(id(part))
         return f"nats://{NATS_USER}:{password}@127.0.0.1:{port}"
@@ -122,7 +122,7 @@ class Supervisor:
         self._urls = urls
         self._write_ready_file()
 
-    def _keep_running(self, part: Part) -> None:
+    def _keep_running(self, part: Part, on_line: LineSink | None = None) -> None:
         def on_start(pid: int) -> None:
             self._pids[id(part)] = (part.name, pid)
             if id(part) in self._ready:
@@ -140,6 +140,7 @@ class Supervisor:
             await supervise(
                 part.argv,
                 environ={**part.defaults, **os.environ, **part.environ},
+                on_line=on_line,
                 pass_fds=[sock.fileno() for sock in part.sockets],
                 on_start=on_start,
                 on_exit=on_exit,
@@ -169,6 +170,12 @@ class Supervisor:
             processes.setdefault(name, []).append(pid)
         content = {**self._urls._asdict(), "pid": os.getpid(), "processes": processes}
         _write_whole(self._options.ready_file, json.dumps(content, indent=2) + "\n")
+
+
+def _nats_says(_stream: Stream, line: str) -> None:
+    """What nats-server writes, as lines of our log."""
+    level, text = embedded.heard(line)
+    getattr(log, level)(text, name="nats-server")
 
 
 @asynccontextmanager

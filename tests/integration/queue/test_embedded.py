@@ -24,6 +24,30 @@ async def test_the_embedded_server_starts_with_jetstream_and_keeps_its_files_in_
         )
 
 
+async def test_a_start_in_order_says_nothing_that_matters() -> None:
+    async with nats_server() as server:
+        await server.restart()
+        lines = server.log().splitlines()
+    assert len(lines) > 20
+    assert [line for line in lines if embedded.heard(line)[0] != "debug"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("[7] 2026/11/24 11:45:05.465587 [WRN] JetStream is full", ("warning", "JetStream is full")),
+        ("[7] 2026/11/24 11:45:05 [ERR] Error flushing: no space", ("error", "Error flushing: no space")),
+        ("[7] 2026/11/24 11:45:05.465587 [FTL] can't open\n", ("error", "can't open")),
+        ("panic: runtime error", ("info", "panic: runtime error")),
+        ("", ("info", "")),
+    ],
+)
+def test_what_the_server_writes_matters_by_its_level_and_what_is_no_log_always(
+    line: str, expected: tuple[str, str]
+) -> None:
+    assert embedded.heard(line) == expected
+
+
 async def test_the_embedded_server_is_started_again_after_a_kill() -> None:
     async with nats_server() as server:
         first = server.pid
