@@ -159,20 +159,30 @@ class Load:
 
     def add(self, now: float, begun: int, ran_s: float) -> None:
         """What was not reported before: calls begun, and seconds that calls ran, or the processor for them."""
+        # Here and not only in `of`: of a function that load does not scale nobody asks for it.
+        self._forget(now)
         self._reports.append((now, begun, ran_s))
 
     def of(self, kind: str, now: float) -> float:
         """Calls begun in a second, or calls that ran, or cores that were busy, at a time; on average."""
+        self._forget(now)
         end = now - REPORT_S
         begin = end - self._window_s
-        while self._reports and self._reports[0][0] <= begin:
-            self._reports.popleft()
         total = 0.0
         for at, begun, ran_s in self._reports:
             share = (min(at, end) - max(at - REPORT_S, begin)) / REPORT_S
             if share > 0:
                 total += share * (begun if kind == RPS else ran_s)
         return total / self._window_s
+
+    def __len__(self) -> int:
+        """How many reports are remembered."""
+        return len(self._reports)
+
+    def _forget(self, now: float) -> None:
+        """What came before the window counts no more."""
+        while self._reports and self._reports[0][0] <= now - REPORT_S - self._window_s:
+            self._reports.popleft()
 
 
 class Lately:

@@ -163,6 +163,13 @@ def test_a_steady_load_is_measured_as_it_is_whenever_replicas_report(
     assert load.of("capacity", 20.0) == pytest.approx(each * len(phases) / 2)
 
 
+def test_what_nobody_asks_for_is_forgotten_all_the_same() -> None:
+    load = Load(4.0)
+    for second in range(1000):
+        load.add(float(second), 1, 1.0)
+    assert len(load) == 5
+
+
 @given(st.lists(st.tuples(st.floats(0, 10), NUMBERS), min_size=1))
 def test_lately_is_the_highest_number_of_the_window(steps: list[tuple[float, int]]) -> None:
     lately, now, all_of_them = Lately(20.0), 0.0, []
