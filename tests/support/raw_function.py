@@ -19,6 +19,8 @@ class RawFunction:
         """The calls, head and body as received."""
         self.answer: Callable[[int], bytes] = lambda _number: ANSWER
         """The bytes that answer the call of this number, from 1; the connection is closed after them."""
+        self.hang: asyncio.Event | None = None
+        """When set: after the bytes of an answer the connection stays open until this happens."""
         self._arrived = asyncio.Condition()
 
     async def wait_for(self, count: int) -> list[bytes]:
@@ -46,6 +48,8 @@ class RawFunction:
                 answer = self.answer(len(self.requests))
             writer.write(answer)
             await writer.drain()
+            if self.hang is not None and not head.startswith(b"GET /system/function/"):
+                await self.hang.wait()
         writer.close()
 
 

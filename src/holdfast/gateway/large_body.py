@@ -48,7 +48,7 @@ class LargeBodies:
         taking = _Taking(self, exchange, accepting)
         # What is declared too large is refused by the lane, unread.
         if not self.inline_bytes < length <= self._max_body_bytes or taking.begin():
-            exchange.stream(taking, self._max_body_bytes)
+            exchange.stream(taking, self._max_body_bytes, steady=True)
 
     async def forget(self, body: StoredBody | None) -> None:
         """Remove a body, if there is one, that no call names."""
@@ -89,12 +89,14 @@ class _Taking:
     def body_data(self, data: bytes) -> None:
         """More of it."""
         if self._spool is None:
+            if not self._exchange.keep_in_memory(len(data)):
+                return
             self._small += data
-            if len(self._small) <= self._shared.inline_bytes:
+            if len(self._small) <= self._shared.inline_bytes or not self.begin():
                 return
+            # What is on its way to the store is bounded by the number of those that are.
+            self._exchange.let_go()
             data, self._small = bytes(self._small), bytearray()
-            if not self.begin():
-                return
         if self._spool is not None:
             self._spool.feed(data)
 

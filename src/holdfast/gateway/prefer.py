@@ -131,6 +131,7 @@ class Preferring(Accepting):
             super().confirmed(error, sequence, duplicate)
             return
         self._stored = True
+        self._exchange.let_go()
         self._count()
         if self._sid is None:
             # Nobody waits: that was the wish, or the caller has left.

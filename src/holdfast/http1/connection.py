@@ -286,7 +286,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         """Until when more of a body must have come."""
         limits = self.limits
         due = self.server.now + limits.body_timeout_s
-        if exchange.mode != COLLECT or not limits.min_body_rate:
+        if not exchange.steady or not limits.min_body_rate:
             return due
         return min(due, exchange.since + limits.body_timeout_s + exchange.received / limits.min_body_rate)
 

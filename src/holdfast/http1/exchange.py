@@ -93,6 +93,7 @@ class Exchange:
         "reader",
         "received",
         "since",
+        "steady",
         "target",
         "version",
     )
@@ -137,6 +138,8 @@ class Exchange:
         self.held = 0
         # When the application was told of the request, by the server's clock.
         self.since = 0.0
+        # Whether the body must come at some rate.
+        self.steady: bool = False
         self.limit: float = float("inf")
         self.done: Callable[[Exchange, bytes], None] | None = None
         self.reader: BodyReader | None = None
@@ -160,6 +163,7 @@ class Exchange:
         """
         if self.mode != COLLECT:
             self._choose(COLLECT)
+            self.steady = True
         if self.over or not self._within(limit):
             return
         # Counted at once when its length is known, else as it comes.
@@ -172,13 +176,15 @@ class Exchange:
         elif self._expects or not self._lane.reading:
             self._continue()
 
-    def stream(self, reader: BodyReader, limit: float = float("inf")) -> None:
+    def stream(self, reader: BodyReader, limit: float = float("inf"), *, steady: bool = False) -> None:
         """Hand the body to `reader` as it comes, what has come already at once.
 
         A body over `limit` bytes is answered 413 by the lane, or a begun answer broken off; the reader hears body_lost.
+        `steady`: it must come at the rate of a collected one. What the reader keeps it counts by `keep_in_memory`.
         """
         self._choose(STREAM)
         self.reader = reader
+        self.steady = steady
         if self.over:
             reader.body_lost()
             return
@@ -372,7 +378,7 @@ class Exchange:
     def _finish(self) -> None:
         self.over = True
         if self.held:
-            self._lane.let_go(self.held)
+            self.let_go()
         self._on_gone = self._on_pause = self._on_resume = None
         if not self.complete and self.mode != DISCARD:
             # A streamed answer ended while its request was still coming: too late to announce anything.
@@ -380,7 +386,7 @@ class Exchange:
             self._drop_body()
         self._lane.answer_finished(self)
 
-    # ---- called by the lane
+    # ---- what is kept of the body
 
     def keep_in_memory(self, size: int) -> bool:
         """Count bytes of the body that are kept until the answer is complete; False: they were one too many."""
@@ -389,6 +395,14 @@ class Exchange:
             return False
         self.held += size
         return True
+
+    def let_go(self) -> None:
+        """Nothing of the body is kept any more, though the answer is not complete."""
+        if self.held:
+            self._lane.let_go(self.held)
+            self.held = 0
+
+    # ---- called by the lane
 
     def flow(self, *, paused: bool) -> None:
         """The socket's write buffer has filled or emptied."""
@@ -402,7 +416,7 @@ class Exchange:
             return
         self.over = self.lost = True
         if self.held:
-            self._lane.let_go(self.held)
+            self.let_go()
         reader, self.reader = self.reader, None
         callback, self._on_gone = self._on_gone, None
         self._on_pause = self._on_resume = self.done = None

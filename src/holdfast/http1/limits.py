@@ -32,7 +32,7 @@ class Limits:
     """The longest pause within a request body; beyond it 408."""
     min_body_rate: int = 500
     """Bytes a second at which a body that is collected must come, after `body_timeout_s` of grace; slower 408. A
-    streamed body may come as slowly as its application likes. 0: any rate."""
+    streamed body may come as slowly as its application likes (`steady`). 0: any rate."""
     write_timeout_s: float = 60.0
     """The longest time in which a client with unsent bytes takes none of them; beyond it the connection is dropped."""
     linger_s: float = 2.0

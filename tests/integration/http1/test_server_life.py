@@ -99,6 +99,15 @@ async def test_a_body_that_trickles_in_is_not_given_more_time() -> None:
         assert await trickle(c, until_s=PATIENCE_S) < PATIENCE_S
 
 
+async def test_a_streamed_body_that_must_be_steady_is_not_given_more_time() -> None:
+    limits = replace(SOON, body_timeout_s=0.4, min_body_rate=100_000)
+    reader = Reader()
+    app = Script(lambda exchange: exchange.stream(reader, steady=True))
+    async with serve(app, limits=limits) as server, client(server.port) as c:
+        c.send(POST + b"Content-Length: 10000\r\n\r\n")
+        assert await trickle(c, until_s=PATIENCE_S) < PATIENCE_S
+
+
 async def test_a_streamed_body_may_trickle_in() -> None:
     limits = replace(SOON, body_timeout_s=PATIENCE_S, min_body_rate=1_000_000)
     reader = Reader()

@@ -18,7 +18,7 @@ import pytest
 from holdfast.queue.bodies import Bodies, BodyName
 from holdfast.queue.connection import connect
 from holdfast.queue.publisher import Publisher
-from tests.support.nats import nats_server
+from tests.support.nats import NatsServer, nats_server
 from tests.support.parts import Part, gateway, worker
 from tests.support.raw_function import ANSWER, RawFunction, raw_function
 from tests.support.receiver import Receiver, receiver
@@ -41,8 +41,9 @@ LARGE = os.urandom(700_000)
 class Stage:
     function: RawFunction
     callbacks: Receiver
-    nats_url: str
+    nats: NatsServer
     front: Part
+    workers: list[Part]
     bodies: Bodies
     client: httpx.AsyncClient
 
@@ -80,12 +81,14 @@ async def made(*, workers: int = 1, **environ: str) -> AsyncIterator[Stage]:
         function = await stack.enter_async_context(raw_function())
         callbacks = await stack.enter_async_context(receiver())
         front = await stack.enter_async_context(gateway(server.url, function.url, **{**GATEWAY, **environ}))
-        for _ in range(workers):
+        running = [
             await stack.enter_async_context(worker(server.url, function.url, **{**WORKER, **environ}))
+            for _ in range(workers)
+        ]
         connection = await stack.enter_async_context(connect(server.settings(), name="test"))
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60))
         bodies = Bodies(connection, Publisher(connection, 5.0))
-        yield Stage(function, callbacks, server.url, front, bodies, client)
+        yield Stage(function, callbacks, server, front, running, bodies, client)
 
 
 @pytest.fixture
@@ -151,6 +154,70 @@ async def test_more_large_bodies_than_may_come_in_at_once_are_refused() -> None:
         (_, request) = await stage.function.wait_for(2)
         assert body_of(request) == LARGE
         writer.close()
+
+
+async def test_chunked_bodies_that_do_not_end_fill_no_more_memory_than_others_may() -> None:
+    async with made(max_held_bytes=str(MIB), inline_body_bytes=str(MIB), workers=0) as stage:
+        # Each is below what a message takes, and held until it is known to be.
+        held = await stage.send_part("Transfer-Encoding: chunked", b"9c400\r\n" + LARGE[:600_000])
+        while (refused := await stage.call(in_pieces(LARGE))).status_code != 503:
+            assert refused.status_code == 202  # the other one has not come yet
+        assert "request bodies" in refused.text
+        held.close()
+        while (await stage.call(in_pieces(LARGE))).status_code != 202:
+            pass
+
+
+async def test_a_server_that_restarts_while_a_body_comes_in_costs_a_503_at_most_and_leaves_nothing() -> None:
+    async with made() as stage:
+        host, port = stage.front.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /async-function/raw HTTP/1.1\r\nHost: x\r\nContent-Length: 700000\r\n\r\n" + LARGE[:600_000]
+        )
+        await stage.stored(lambda names: len(names) == 1)
+        await stage.nats.restart()
+        writer.write(LARGE[600_000:])
+        async with asyncio.timeout(30):
+            status = (await reader.readline()).split()[1]
+        assert status in {b"202", b"503"}
+        writer.close()
+        while (await stage.call(LARGE)).status_code != 202:
+            pass
+        for request in await stage.function.wait_for(2 if status == b"202" else 1):
+            assert body_of(request) == LARGE
+        await stage.stored(nothing)
+
+
+async def test_a_server_that_restarts_while_a_result_is_stored_or_called_back_costs_nothing(stage: Stage) -> None:
+    stage.function.answer = lambda _: large_answer()
+    ids: set[str] = set()
+    for number in (1, 2, 3):
+        while (answer := await stage.call(b"x", X_Callback_Url=stage.callbacks.url)).status_code != 202:
+            pass
+        ids.add(answer.headers["X-Call-Id"])
+        await stage.function.wait_for(number)
+        await stage.nats.restart()
+    await stage.callbacks.wait_for_ids(ids)
+    assert {callback.body for callback in stage.callbacks.callbacks} == {LARGE}
+    for call_id in ids:
+        assert (await stage.ended(call_id))["status"] == "succeeded"
+
+
+async def test_a_call_whose_worker_is_killed_gets_the_same_body_from_the_next_and_its_half_result_is_swept() -> None:
+    async with made(ack_wait="1s", results_ttl="2s") as stage:
+        half = large_answer()[:500_000]
+        hung = asyncio.Event()
+        stage.function.answer = lambda number: half if number == 1 else ANSWER
+        stage.function.hang = hung
+        call_id = await stage.accept(LARGE)
+        await stage.stored(lambda names: [name.kind for name in names] == ["request", "result"])
+        stage.workers[0].process.kill()
+        hung.set()
+        async with worker(stage.nats.url, stage.function.url, **WORKER, ack_wait="1s", results_ttl="2s"):
+            assert (await stage.ended(call_id))["status"] == "succeeded"
+            assert [body_of(request) for request in stage.function.requests] == [LARGE, LARGE]
+            await stage.stored(nothing)
 
 
 async def test_a_client_that_leaves_midway_leaves_nothing_behind(stage: Stage) -> None:
