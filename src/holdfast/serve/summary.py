@@ -28,7 +28,7 @@ def show(urls: Urls, options: ServeOptions, folder: DataFolder) -> None:
     ]
     if options.queues:
         further = ", ".join(f"{name} ({slots or options.max_inflight} at once)" for name, slots in options.queues)
-        lines.append(f"  queues     the default one, {further}")
+        lines.append(f"  queues     {further}, beside the default one")
     if options.auth:
         lines.append(f"  password   of user {USER}: cat {folder.password_file}")
     gateway = "" if urls.gateway.endswith(":8080") else f"-g {urls.gateway} "
