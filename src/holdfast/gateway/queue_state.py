@@ -60,6 +60,8 @@ class QueueStates:
         self._namespace = namespace
         self._counting = asyncio.Lock()
         self._counted: dict[str, tuple[float, Counter[FunctionRef]]] = {}
+        self._functions: list[FunctionRef] = []
+        self._functions_until = 0.0
 
     async def names(self) -> list[str]:
         """All queues there are, by name. Raises QueueError."""
@@ -118,18 +120,25 @@ class QueueStates:
         # One at a time: everybody who comes meanwhile gets the same answer.
         async with self._counting:
             not_before, counted = self._counted.get(queue, (0.0, Counter()))
-            began = time.monotonic()
-            if began < not_before:
+            if time.monotonic() < not_before:
                 return counted
+            functions = await self._deployed()
+            began = time.monotonic()
+            counted = await by_function(self._connection, queue, functions)
+            ended = time.monotonic()
+            self._counted[queue] = (ended + max(LEAST_PAUSE_S, SHARE * (ended - began)), counted)
+            return counted
+
+    async def _deployed(self) -> list[FunctionRef]:
+        """The functions that are deployed, asked for once for all queues; as last known while the provider is away."""
+        if time.monotonic() >= self._functions_until:
             try:
                 async with asyncio.timeout(LOOK_TIMEOUT_S):
                     services = await deployed(self._upstream, self._namespace)
+                self._functions = [FunctionRef.parse(service.function_name) for service in services]
             except (PeerError, ValueError, TimeoutError) as error:
-                log.warning("waiting calls not counted by function", queue=queue, error=str(error))
-                return counted
-            functions = [FunctionRef.parse(service.function_name) for service in services]
-            counting = time.monotonic()
-            counted = await by_function(self._connection, queue, functions)
-            ended = time.monotonic()
-            self._counted[queue] = (ended + max(LEAST_PAUSE_S, SHARE * (ended - counting)), counted)
-            return counted
+                log.warning(
+                    "functions not listed, counting those that are known", error=str(error) or "no answer in time"
+                )
+            self._functions_until = time.monotonic() + LEAST_PAUSE_S
+        return self._functions
