@@ -71,6 +71,26 @@ async def test_a_gateway_knows_what_was_stored_before_it_and_by_others(nats: Nat
             assert (await _accept(unlimited)).status == 202
 
 
+async def test_chunked_bodies_count_as_they_come(nats: NatsServer, function: RawFunction) -> None:
+    mib = 1024 * 1024
+    async with gateway(nats.url, function.url, max_held_bytes=str(mib)) as front:
+        port = int(front.url.rpartition(":")[2])
+        head = b"POST /async-function/raw HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        most = b"%x\r\n" % (mib // 4) + b"x" * (mib // 4) + b"\r\n"
+        async with wire(port) as one, wire(port) as two, wire(port) as three:
+            for connection in (one, two):
+                connection.send(head + most)
+            for _ in range(20):
+                # By then the gateway has read what was sent before.
+                assert (await _accept(front)).status == 202
+            three.send(head + most * 3)
+            answers = await three.answers(1, [])
+            assert (answers[0].status, answers[0].first(b"retry-after")) == (503, b"1")
+            for connection in (one, two):
+                connection.send(b"0\r\n\r\n")
+                assert [answer.status for answer in await connection.answers(1, [])] == [202]
+
+
 async def test_the_smaller_limits_are_settings_as_well(nats: NatsServer, function: RawFunction) -> None:
     little = {"max_target_bytes": "1024", "max_pipelined": "2", "max_header_bytes": "2000", "max_headers": "8"}
     async with gateway(nats.url, function.url, **little) as front:

@@ -279,6 +279,10 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def body_wanted(self, exchange: Exchange) -> None:
         """The application wants the body: read on."""
         if exchange is self._incoming:
+            if exchange.paused_at:
+                # The time in which nobody wanted it is not the client's.
+                exchange.since += self.server.now - exchange.paused_at
+                exchange.paused_at = 0.0
             self._deadline = self._body_due(exchange)
             self._read_on()
 
@@ -293,6 +297,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def pause_body(self, exchange: Exchange) -> None:
         """The application wants no more of the body for now: it, not the client, decides how long."""
         if exchange is self._incoming:
+            exchange.paused_at = exchange.paused_at or self.server.now
             self._deadline = NEVER
             self._pause_reading()
 

@@ -90,6 +90,7 @@ class Exchange:
         "mode",
         "over",
         "parts",
+        "paused_at",
         "reader",
         "received",
         "since",
@@ -138,6 +139,8 @@ class Exchange:
         self.held = 0
         # When the application was told of the request, by the server's clock.
         self.since = 0.0
+        # When the application paused it, by the same clock; 0: it did not.
+        self.paused_at = 0.0
         # Whether the body must come at some rate.
         self.steady: bool = False
         self.limit: float = float("inf")

@@ -108,6 +108,24 @@ async def test_a_streamed_body_that_must_be_steady_is_not_given_more_time() -> N
         assert await trickle(c, until_s=PATIENCE_S) < PATIENCE_S
 
 
+async def test_a_client_is_not_blamed_for_the_pauses_of_the_application() -> None:
+    limits = replace(SOON, body_timeout_s=1.5, min_body_rate=100_000)
+    reader = Reader()
+    app = Script(lambda exchange: exchange.stream(reader, steady=True))
+    async with serve(app, limits=limits) as server, client(server.port) as c:
+        c.send(POST + b"Content-Length: 2\r\n\r\nh")
+        exchange = await app.next()
+        await happens(reader.more)
+        exchange.pause_body()
+        await asyncio.sleep(1.7)
+        exchange.resume_body()
+        await asyncio.sleep(0.2)  # several looks at the deadlines
+        c.send(b"i")
+        await happens(reader.ended)
+        exchange.respond(204)
+        assert (await c.answer()).status == 204
+
+
 async def test_a_streamed_body_may_trickle_in() -> None:
     limits = replace(SOON, body_timeout_s=PATIENCE_S, min_body_rate=1_000_000)
     reader = Reader()
