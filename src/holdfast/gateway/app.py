@@ -192,7 +192,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             placement=placement,
             room=await stack.enter_async_context(watched_room(connection, settings.max_waiting)),
             publisher=publisher,
-            group_commit=GroupCommit(publisher) if settings.group_commit else None,
+            group_commit=GroupCommit(connection, publisher) if settings.group_commit else None,
             lanes=lanes,
             functions=functions,
             metrics=metrics,

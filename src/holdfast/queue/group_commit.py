@@ -13,7 +13,7 @@ What becomes of a batch:
     refused             all are published singly, under the same message ids; what was stored all the same is answered
                         as a duplicate, which is a confirmation
     connection lost     the publisher sends the batch again when the connection is back. Had it been stored, or had half
-                        of it arrived, JetStream refuses it now: see above
+                        of it arrived, JetStream refuses it now: see above. What waits for the batch is refused at once
     not confirmed       nobody knows whether it is stored: each is told so, as a single one would be
 
 So nothing is confirmed that JetStream has not confirmed, and nothing is stored twice. A stream that takes no batches
@@ -34,6 +34,7 @@ from typing import NamedTuple
 import structlog
 
 from holdfast.errors import QueueRefused
+from holdfast.queue.connection import Connection
 from holdfast.queue.message import Publication
 from holdfast.queue.publisher import Done, Publisher
 
@@ -52,17 +53,36 @@ _log = structlog.get_logger("holdfast.queue")
 class GroupCommit:
     """Publishes like a Publisher, together what arrives together. For messages without `Nats-Schedule`."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, connection: Connection, publisher: Publisher) -> None:
+        self._connection = connection
         self._publisher = publisher
         self._streams: dict[bytes, _Stream] = {}
+        connection.watch(self)
 
     def publish(self, subject: bytes, headers: bytes, payload: bytes, done: Done) -> None:
         """As Publisher's. A queue's stream is known by the first word of its subjects. HOT: 1 µs beyond that one's."""
+        if not self._connection.connected:
+            self._publisher.publish(subject, headers, payload, done)  # refused, and not kept waiting for a batch
+            return
         word = subject[: subject.index(b".")]
         stream = self._streams.get(word)
         if stream is None:
             stream = self._streams[word] = _Stream(self._publisher)
         stream.publish(_Waiting(Publication(subject, headers, payload), done))
+
+    # ---- the connection's listener
+
+    def lost(self) -> None:
+        """What waits was not sent: whoever asked is told now, and not when the batch before it has ended."""
+        for stream in self._streams.values():
+            stream.refuse_waiting()
+
+    def back(self) -> None:
+        """What is under way is the publisher's to send again."""
+
+    def closed(self) -> None:
+        """Nothing more can be sent."""
+        self.lost()
 
 
 class _Waiting(NamedTuple):
@@ -93,6 +113,12 @@ class _Stream:
         else:
             self._waiting.append(one)
             self._wake()
+
+    def refuse_waiting(self) -> None:
+        """End all that waits, by the publisher's words for it."""
+        waiting, self._waiting = self._waiting, deque()
+        for one in waiting:
+            self._publisher.publish(*one.message, one.done)
 
     def _wake(self) -> None:
         if self._waiting and not self._woken:

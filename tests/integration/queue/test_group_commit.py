@@ -114,7 +114,7 @@ async def in_batches(conn: Connection) -> int:
 
 async def test_a_few_are_published_singly_and_at_once(conn: Connection) -> None:
     await make_stream(conn)
-    calls = Calls(GroupCommit(Publisher(conn, 10)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 10)))
     for _ in range(SINGLES):
         calls.publish()
     await calls.all()
@@ -124,7 +124,7 @@ async def test_a_few_are_published_singly_and_at_once(conn: Connection) -> None:
 
 async def test_many_at_once_share_commits_and_each_is_told_its_own_sequence(conn: Connection) -> None:
     await make_stream(conn)
-    calls = Calls(GroupCommit(Publisher(conn, 30)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 30)))
     count = SINGLES + MOST + LEAST + 3  # the first ones, a whole batch, another one
     for _ in range(count):
         calls.publish()
@@ -137,7 +137,7 @@ async def test_many_at_once_share_commits_and_each_is_told_its_own_sequence(conn
 
 async def test_a_stream_that_takes_no_batches_gets_all_singly(conn: Connection) -> None:
     await make_stream(conn, batches=False)
-    calls = Calls(GroupCommit(Publisher(conn, 30)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 30)))
     for _ in range(3):
         for _ in range(100):
             calls.publish()
@@ -150,7 +150,7 @@ async def test_one_that_is_stored_already_does_not_cost_the_others_of_its_batch(
     await make_stream(conn)
     publisher = Publisher(conn, 30)
     first = await publisher.confirm(b"q.call.ns.f.known", b"NATS/1.0\r\nNats-Msg-Id: known\r\n\r\n", b"x")
-    calls = Calls(GroupCommit(publisher))
+    calls = Calls(GroupCommit(conn, publisher))
     for number in range(60):
         calls.publish("known" if number == 40 else "")
     await calls.all()
@@ -161,7 +161,7 @@ async def test_one_that_is_stored_already_does_not_cost_the_others_of_its_batch(
 
 async def test_one_that_is_too_large_is_refused_and_the_others_are_stored(conn: Connection) -> None:
     await make_stream(conn)
-    calls = Calls(GroupCommit(Publisher(conn, 30)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 30)))
     for number in range(60):
         calls.publish("large" if number == 40 else "", size=conn.max_payload + 1 if number == 40 else 300)
     await calls.all()
@@ -172,7 +172,7 @@ async def test_one_that_is_too_large_is_refused_and_the_others_are_stored(conn: 
 
 
 async def test_without_a_stream_each_is_told_in_the_time_of_one(conn: Connection) -> None:
-    calls = Calls(GroupCommit(Publisher(conn, 0.5)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 0.5)))
     for _ in range(60):
         calls.publish()
     await calls.all()
@@ -185,11 +185,28 @@ async def test_without_a_connection_each_is_refused(server: NatsServer, conn: Co
     watching = Watching(conn)
     server.kill()
     await within(10, watching.gone.wait())
-    calls = Calls(GroupCommit(Publisher(conn, 5)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 5)))
     for _ in range(60):
         calls.publish()
     await calls.all()
     assert all(isinstance(error, QueueUnavailable) for error, _, _ in calls.ended.values())
+
+
+async def test_what_waits_is_refused_when_the_connection_is_lost_and_what_was_sent_is_stored(
+    server: NatsServer, conn: Connection
+) -> None:
+    await make_stream(conn)
+    calls = Calls(GroupCommit(conn, Publisher(conn, 60)))
+    server.freeze()
+    for _ in range(60):
+        calls.publish()
+    await asyncio.sleep(0)  # a turn of the event loop: the first ones are sent
+    await server.restart()
+    await calls.all()
+    refused = [error for error, _, _ in calls.ended.values() if error is not None]
+    assert len(refused) == 60 - SINGLES
+    assert all(isinstance(error, QueueUnavailable) for error in refused)
+    assert await stored(conn) == dict.fromkeys(calls.confirmed, 1)
 
 
 class Watching:
@@ -251,7 +268,7 @@ async def test_a_connection_cut_within_a_batch_costs_no_call_and_doubles_none(
 ) -> None:
     await make_stream(conn)
     async with cut_once(server, after_bytes) as settings, connect(settings, name="cut") as through:
-        calls = Calls(GroupCommit(Publisher(through, 30)))
+        calls = Calls(GroupCommit(through, Publisher(through, 30)))
         for _ in range(100):
             calls.publish()
         await calls.all()
@@ -263,7 +280,7 @@ async def test_what_was_confirmed_outlives_kills_of_the_server_within_batches_an
     server: NatsServer, conn: Connection
 ) -> None:
     await make_stream(conn)
-    calls = Calls(GroupCommit(Publisher(conn, 30)))
+    calls = Calls(GroupCommit(conn, Publisher(conn, 30)))
     going_on = True
 
     async def caller() -> None:
