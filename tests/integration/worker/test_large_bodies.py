@@ -158,14 +158,21 @@ async def test_more_large_bodies_than_may_come_in_at_once_are_refused() -> None:
 
 async def test_chunked_bodies_that_do_not_end_fill_no_more_memory_than_others_may() -> None:
     async with made(max_held_bytes=str(MIB), inline_body_bytes=str(MIB), workers=0) as stage:
-        # Each is below what a message takes, and held until it is known to be.
-        held = await stage.send_part("Transfer-Encoding: chunked", b"9c400\r\n" + LARGE[:600_000])
-        while (refused := await stage.call(in_pieces(LARGE))).status_code != 503:
-            assert refused.status_code == 202  # the other one has not come yet
-        assert "request bodies" in refused.text
-        held.close()
-        while (await stage.call(in_pieces(LARGE))).status_code != 202:
-            pass
+        host, port = stage.front.url.removeprefix("http://").split(":")
+        head = b"POST /async-function/raw HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n9c400\r\n"
+        clients = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        for _, writer in clients:
+            # Below what a message takes, and held until it is known to be.
+            writer.write(head + LARGE[:600_000])
+        answers = [asyncio.ensure_future(reader.readline()) for reader, _ in clients]
+        refused, waiting = await asyncio.wait(answers, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        assert [answer.result().split()[1] for answer in refused] == [b"503"]
+        for _, writer in clients:
+            writer.close()
+        await asyncio.wait(waiting, timeout=30)
+        async with asyncio.timeout(30):
+            while (await stage.call(LARGE[:600_000])).status_code != 202:
+                pass
 
 
 async def test_a_server_that_restarts_while_a_body_comes_in_costs_a_503_at_most_and_leaves_nothing() -> None:
