@@ -63,7 +63,7 @@ async def test_every_accepted_call_is_called_back_though_a_part_is_killed(tmp_pa
         server.kill(part)
         accepted = await load
         await server.logged("started again")
-        await callbacks.wait_for_ids(accepted, timeout_s=90)
+        await callbacks.wait_for_ids(accepted, timeout_s=180)
 
         assert len(accepted) >= CALLS
         times = Counter(callback["X-Call-Id"] for callback in callbacks.callbacks)

@@ -70,16 +70,18 @@ async def test_more_calls_than_max_inflight_are_429_here_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "message"),
+    ("process", "code", "message"),
     [
-        (python("raise SystemExit(4)"), "ended with code 4 before it listened"),
-        (python("import time\ntime.sleep(60)"), "does not listen on http://127.0.0.1:"),
-        ("no-such-command", "no-such-command is not in PATH"),
+        (python("raise SystemExit(4)"), 1, "ended with code 4 before it listened"),
+        (python("import time\ntime.sleep(60)"), 1, "does not listen on http://127.0.0.1:"),
+        ("no-such-command", 2, "no-such-command is not in PATH"),
     ],
 )
-async def test_a_process_that_does_not_serve_ends_the_watchdog_with_the_reason(process: str, message: str) -> None:
+async def test_a_process_that_does_not_serve_ends_the_watchdog_with_the_reason(
+    process: str, code: int, message: str
+) -> None:
     async with watchdog(ready=False, mode="http", fprocess=process, upstream_wait="1s") as running:
-        assert await running.process.wait() == 1
+        assert await running.process.wait() == code
         assert message in await running.logged("function not started")
 
 

@@ -86,5 +86,5 @@ async def test_a_client_that_has_the_file_is_told_so(site: Path) -> None:
 @pytest.mark.parametrize("path", ["", "/no/such/folder"])
 async def test_without_a_folder_the_watchdog_ends_with_the_reason(path: str) -> None:
     async with watchdog(ready=False, mode="static", static_path=path) as running:
-        assert await running.process.wait() == 1
+        assert await running.process.wait() == 2
         assert "a folder that exists" in await running.logged("function not started")
