@@ -15,7 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from holdfast import telemetry
-from holdfast.errors import PeerError, QueueError
+from holdfast.errors import PeerError, QueueError, QueueRefused
 from holdfast.exposition import Shown
 from holdfast.function import FunctionRef
 from holdfast.gateway.metrics import deployed
@@ -75,7 +75,14 @@ class QueueStates:
 
     async def all(self) -> list[QueueState]:
         """All queues, by name. Raises QueueError."""
-        return [await self.of(queue) for queue in await self.names()]
+        found: list[QueueState] = []
+        for queue in await self.names():
+            try:
+                found.append(await self.of(queue))
+            except QueueRefused as error:
+                if error.code != 404:  # deleted since its name was given
+                    raise
+        return found
 
     async def shown(self) -> list[Shown]:
         """The queues as the metrics show them. Raises QueueError."""
@@ -103,18 +110,9 @@ class QueueStates:
         """What an operator should know: queues whose calls nobody takes out."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                return [remark for queue in await self.names() if (remark := await self._remark(queue)) is not None]
+                return [remark for state in await self.all() if (remark := _remark(state)) is not None]
         except (QueueError, TimeoutError) as error:
             return [f"queues cannot be looked at: {str(error) or 'no answer in time'}"]
-
-    async def _remark(self, queue: str) -> str | None:
-        found = await depth(self._connection, queue)
-        calls = "1 call waits" if found.waiting == 1 else f"{found.waiting} calls wait"
-        if found.waiting and self._presence.is_served(queue) is False:
-            return f"{calls} in the queue {queue} and no worker serves it"
-        if found.paused:
-            return f"the queue {queue} is paused, {calls} in it"
-        return None
 
     async def _by_function(self, queue: str) -> Counter[FunctionRef]:
         # One at a time: everybody who comes meanwhile gets the same answer.
@@ -142,3 +140,13 @@ class QueueStates:
                 )
             self._functions_until = time.monotonic() + LEAST_PAUSE_S
         return self._functions
+
+
+def _remark(state: QueueState) -> str | None:
+    found = state.depth
+    calls = "1 call waits" if found.waiting == 1 else f"{found.waiting} calls wait"
+    if found.waiting and state.is_served is False:
+        return f"{calls} in the queue {found.queue} and no worker serves it"
+    if found.paused:
+        return f"the queue {found.queue} is paused, {calls} in it"
+    return None
