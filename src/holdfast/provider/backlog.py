@@ -1,6 +1,6 @@
 """How many calls of each function wait in the queues: the gateway knows, and is asked for all functions at once.
 
-Only when an autoscaler wants to know. Why the provider asks, and not NATS: docs/decisions/0011-who-knows-what-waits.md.
+Only when an autoscaler wants to know. Why the provider asks, and not NATS: docs/decisions/0013-who-knows-what-waits.md.
 """
 
 from __future__ import annotations
