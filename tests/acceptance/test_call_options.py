@@ -94,6 +94,39 @@ async def test_the_same_key_from_twenty_connections_at_once_is_one_run_and_one_i
         assert len(callbacks.callbacks) == 1
 
 
+async def test_a_call_with_a_key_is_seen_running_and_can_be_stopped(server: Serving) -> None:
+    call_id = await server.accept("sleep?duration=60s", Idempotency_Key="long")
+    async with asyncio.timeout(20):
+        while (document := await record(server, call_id))["started_at"] is None:
+            await asyncio.sleep(0.05)
+    assert document["status"] == "running"
+    assert (await server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
+    document = await record(server, call_id, "?wait=20s")
+    assert (document["status"], document["reason"]) == ("cancelled", "cancelled while it was run")
+
+
+async def test_a_call_with_a_key_that_a_worker_has_just_taken_is_stopped_there(server: Serving) -> None:
+    call_id = await server.accept("sleep?duration=60s", Idempotency_Key="just-taken")
+    async with asyncio.timeout(20):
+        # A worker has it, and has not written so: its record is as the gateway made it.
+        while (await record(server, call_id))["status"] != "running":
+            pass
+    assert (await server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
+    document = await record(server, call_id, "?wait=20s")
+    assert (document["status"], document["reason"]) == ("cancelled", "cancelled while it was run")
+
+
+async def test_a_delayed_call_with_a_key_is_scheduled_and_sent_again_is_the_same(server: Serving) -> None:
+    headers = {"Idempotency_Key": "later", "X_Delay": "1h"}
+    call_id = await server.accept("echo", b"", **headers)
+    document = await record(server, call_id)
+    assert (document["status"], document["waiting"]["reason"]) == ("scheduled", "delayed until")
+    assert document["next_attempt_at"] > document["accepted_at"]
+    assert await server.accept("echo", b"", **headers) == call_id
+    assert (await server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
+    assert (await record(server, call_id))["status"] == "cancelled"
+
+
 async def test_a_key_and_an_id_of_ones_own_exclude_each_other(server: Serving) -> None:
     answer = await server.call("/async-function/echo", b"", {"Idempotency-Key": "a", "X-Call-Id": "b"})
     assert answer.status_code == 400

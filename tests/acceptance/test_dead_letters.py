@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,11 @@ async def fail(server: Serving, body: bytes = b"x", **headers: str) -> str:
     return call_id
 
 
+async def show(server: Serving, call_id: str, query: str = "") -> dict[str, Any]:
+    document: dict[str, Any] = (await server.call(f"/async-function/{call_id}{query}", method="GET")).json()
+    return document
+
+
 async def test_an_exhausted_call_is_kept_and_succeeds_when_it_is_replayed_after_the_repair(server: Serving) -> None:
     async with receiver() as callbacks:
         call_id = await fail(server, X_Callback_Url=callbacks.url, Authorization="Bearer secret")
@@ -61,6 +68,22 @@ async def test_an_exhausted_call_is_kept_and_succeeds_when_it_is_replayed_after_
         assert (document["status"], len(document["attempts"])) == ("succeeded", 1)
         assert await dead(server) == []
         assert [callback["X-Function-Status"] for callback in await callbacks.wait_for(2)] == ["500", "200"]
+
+
+async def test_a_replayed_call_keeps_its_key_can_be_stopped_and_has_no_time_to_expire(server: Serving) -> None:
+    headers = {"Idempotency_Key": "order-1", "X_Expires_After": "3s"}
+    call_id = await fail(server, b"x", **headers)
+    accepted_at = time.monotonic()
+    await server.call("/function/chaos/set", json.dumps({"status": 200, "delay": "6s"}).encode())
+    await asyncio.sleep(max(0.0, accepted_at + 3.1 - time.monotonic()))  # its caller's time is over
+    assert (await act(server, "replay", id=call_id))[0] == 200
+    async with asyncio.timeout(20):
+        while (document := await show(server, call_id))["started_at"] is None:
+            await asyncio.sleep(0.05)
+    assert document["status"] == "running"
+    assert await server.accept("chaos/path?q=1", b"x", **headers) == call_id
+    assert (await server.call(f"/async-function/{call_id}", method="DELETE")).status_code == 202
+    assert (await show(server, call_id, "?wait=20s"))["reason"] == "cancelled while it was run"
 
 
 async def test_letters_are_selected_by_function_and_a_dry_run_touches_nothing(server: Serving) -> None:

@@ -9,6 +9,9 @@ from holdfast.queue.dead_letter import Kind
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.waiting import Waiting
 
+IN_QUEUE = frozenset({CallStatus.WAITING, CallStatus.SCHEDULED, CallStatus.RETRYING})
+"""What a record may say of a call that its place in the queue says better."""
+
 
 def of_record(record: CallRecord) -> dict[str, Any]:
     """The document of a call that has a record."""
@@ -58,13 +61,28 @@ def of_waiting(standing: Waiting) -> dict[str, Any]:
     return {**of_record(record_of(standing)), "next_attempt_at": standing.scheduled_at}
 
 
+def of_both(record: CallRecord, standing: Waiting | None) -> dict[str, Any]:
+    """The document of a call that has a record and may stand in its queue as well.
+
+    A record is not written anew when its call moves within the queue, so its place there tells where it is now.
+    """
+    if standing is None or standing.invocation.message_id != record.message_id:
+        return of_record(record)
+    return {
+        **of_record(record._replace(status=_status_of(standing))),
+        "next_attempt_at": standing.scheduled_at,
+    }
+
+
 def record_of(standing: Waiting) -> CallRecord:
     """The record of a call that stands in its queue and has none yet."""
+    return CallRecord.of(standing.invocation, standing.queue, _status_of(standing))
+
+
+def _status_of(standing: Waiting) -> CallStatus:
     if standing.scheduled_at is not None:
-        status = CallStatus.SCHEDULED
-    else:
-        status = CallStatus.RUNNING if standing.handed_out else CallStatus.WAITING
-    return CallRecord.of(standing.invocation, standing.queue, status)
+        return CallStatus.RETRYING if standing.invocation.attempts else CallStatus.SCHEDULED
+    return CallStatus.RUNNING if standing.handed_out else CallStatus.WAITING
 
 
 def _head(record: CallRecord) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from holdfast.errors import BadRequest, QueueError
 from holdfast.function import FunctionRef
 from holdfast.gateway import call_document
 from holdfast.gateway.query import whole_number
+from holdfast.invocation import Invocation
 from holdfast.queue import records as call_records
 from holdfast.queue import wire
 from holdfast.queue.api import ask
@@ -129,11 +130,18 @@ class OfQueue:
             return None  # a worker will say so
         stored = await self._records.read(invocation.call_id)
         if isinstance(stored, Stored):
-            return call_document.of_record(stored.record) if stored.sequence >= self._records_from else None
+            if stored.sequence < self._records_from:
+                return None
+            if stored.record.status not in call_document.IN_QUEUE:
+                return call_document.of_record(stored.record)
+            return call_document.of_both(stored.record, self._standing(message, invocation))
+        return call_document.of_waiting(self._standing(message, invocation))
+
+    def _standing(self, message: Standing, invocation: Invocation) -> Waiting:
         schedule = wire.header(message.headers, b"Nats-Schedule")
         at = None if schedule is None else schedule.decode("ascii").removeprefix("@at ")
         line = next((consumer for consumer in self._consumers if consumer.takes(message.subject)), None)
-        return call_document.of_waiting(Waiting(invocation, self._queue, at, message.sequence, line))
+        return Waiting(invocation, self._queue, at, message.sequence, line)
 
 
 class CallListRoutes:

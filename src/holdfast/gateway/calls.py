@@ -167,27 +167,31 @@ class Calls:
         return Response(status_code=202, headers={"X-Call-Id": call_id})
 
     async def _cancelled(self, call_id: CallId, found: Stored | Waiting) -> bool:
-        """Stop the call wherever it is. False: it has just ended."""
+        """Stop the call wherever it is. False: it has just moved on or ended."""
         if isinstance(found, Stored):
             record, replaces = found.record, found.sequence
-            may_run = record.status is CallStatus.RUNNING
+            standing = await queued.find(self._connection, call_id)
         else:
-            record = record_of(found)
-            replaces = 0
-            may_run = found.handed_out
-        if may_run:
+            record, standing = record_of(found), found
+            other = await self._records.read(call_id)
+            if isinstance(other, Stored) and other.record.message_id == record.message_id:
+                return False  # it has one by now: look again
+            replaces = 0 if other is None else other.sequence
+        # A record that was written before its call was taken says that it waits.
+        if record.status is CallStatus.RUNNING or (standing is not None and standing.handed_out):
             stopped = await stop_running(self._connection, call_id)
             if stopped is not None:
                 return stopped
         record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
         # First the record: a call that is in neither place, should NATS go between the two steps, would be lost.
         await self._records.put(record, b"", replaces)
-        telemetry.ENDS[record.function, record.status].inc()
-        if not await queued.remove(self._connection, record.queue, call_id):
+        removed = await queued.remove(self._connection, record.queue, call_id)
+        telemetry.ENDS[record.function, record.status].inc(max(1, removed.waiting))
+        if removed.handed_out or not removed.messages:
             # A worker took it between our look and our word: it is stopped there.
             await stop_running(self._connection, call_id)
-        if isinstance(found, Waiting) and found.invocation.body is not None:
-            await self._bodies.discard(found.invocation.body.name)
+        if standing is not None and standing.invocation.body is not None:
+            await self._bodies.discard(standing.invocation.body.name)
         return True
 
     async def _finish_cancel(self, found: Stored | Waiting) -> None:
@@ -196,12 +200,14 @@ class Calls:
             await queued.remove(self._connection, found.record.queue, found.record.call_id)
 
     async def _find(self, call_id: CallId) -> Stored | Waiting:
-        """What is known of a call. Raises BadRequest: 404 or 410."""
+        """What is known of a call; of several with one id, of the one accepted last. Raises BadRequest: 404 or 410."""
         stored = await self._records.read(call_id)
-        if isinstance(stored, Stored):
+        if isinstance(stored, Stored) and not (stored.record.status.is_end and _may_be_shared(stored.record)):
             return stored
         waiting = await queued.find(self._connection, call_id)
-        if waiting is not None:
+        if waiting is not None and not (
+            isinstance(stored, Stored) and stored.record.message_id == waiting.invocation.message_id
+        ):
             return waiting
         # It may have ended between the two looks.
         stored = await self._records.read(call_id)
@@ -228,6 +234,11 @@ class Calls:
             yield changed
         finally:
             self._connection.unsubscribe(sid)
+
+
+def _may_be_shared(record: CallRecord) -> bool:
+    """Whether a later call may have this one's id: its caller chose it, or its callback is the next of a chain."""
+    return record.message_id != record.call_id or "/async-function/" in (record.callback_url or "")
 
 
 def _call_id(request: Request) -> CallId:

@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.function import FunctionRef
-from holdfast.gateway.call_document import of_record, of_waiting, record_of, rfc3339
+from holdfast.gateway.call_document import IN_QUEUE, of_both, of_record, of_waiting, record_of, rfc3339
 from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.why_waiting import Around, why_waiting
 from holdfast.queue import waiting as queued
@@ -37,9 +37,9 @@ class Explainer:
         shown = of_waiting(found) if isinstance(found, Waiting) else of_record(record)
         if record.status.is_end:
             return {**shown, "waiting": None}
-        if isinstance(found, Stored) and record.status in {CallStatus.WAITING, CallStatus.RETRYING}:
-            # A record is not written anew when its call moves within the queue.
+        if isinstance(found, Stored) and record.status in IN_QUEUE:
             standing = await queued.find(self._connection, record.call_id)
+            shown = of_both(record, standing)
         function, queue = record.function, record.queue
         held_until = self._lanes.held_until(queue, function)
         around = Around(
@@ -49,8 +49,6 @@ class Explainer:
             held_until=rfc3339(int(held_until * 1e9)) if held_until and held_until > time.time() else None,
         )
         reason = why_waiting(record, standing, around)
-        if standing is not None and standing.scheduled_at is not None:
-            shown["next_attempt_at"] = standing.scheduled_at
         return {**shown, "waiting": None if reason is None else reason.document()}
 
     async def _is_at_zero(self, function: FunctionRef) -> bool:

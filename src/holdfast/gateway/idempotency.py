@@ -1,9 +1,10 @@
 """Store a call once, however often it is sent: `Idempotency-Key`.
 
-The key gives the call's id, the request its message id. A record `waiting` is written first, in place of none: of any
-number that come at once, at any number of gateways, one writes it. The others find it and know the first call again, or
-find another request under the key and say so. Publishing the call itself twice is harmless, its message id is the same,
-so whoever finds a record whose call is not in its queue publishes it: the first may have died in between.
+The key gives the call's id, the request its message id. A record is written first, `waiting` or `scheduled`, in place
+of none: of any number that come at once, at any number of gateways, one writes it. The others find it and know the
+first call again, or find another request under the key and say so. Publishing the call itself twice is harmless, its
+message id is the same, so whoever finds a record whose call is not in its queue publishes it: the first may have died
+in between.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from holdfast.errors import BadRequest
 from holdfast.invocation import Invocation
 from holdfast.queue import waiting
 from holdfast.queue.connection import Connection
-from holdfast.queue.message import to_publish, to_publish_later
+from holdfast.queue.message import original_of, to_publish, to_publish_later
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records
+
+_NOT_BEGUN = frozenset({CallStatus.WAITING, CallStatus.SCHEDULED})
 
 
 class Once(NamedTuple):
@@ -44,7 +47,7 @@ class Idempotency:
 
         Raises BadRequest (422) when the key stands for another request, QueueError when it cannot be stored.
         """
-        record = CallRecord.of(invocation, queue, CallStatus.WAITING)
+        record = _record(invocation, queue, at)
         replaces = 0
         while True:
             try:
@@ -54,12 +57,12 @@ class Idempotency:
                 if stored is None or isinstance(stored, AgedOut):
                     replaces = 0 if stored is None else stored.sequence
                     continue
-                if stored.record.message_id != invocation.message_id:
+                if original_of(stored.record.message_id) != invocation.message_id:
                     raise BadRequest(
                         422, "Idempotency-Key was used for another request: a key stands for one body and target."
                     ) from None
                 found = stored.record
-                if found.status is not CallStatus.WAITING or await waiting.find(self._connection, found.call_id):
+                if found.status not in _NOT_BEGUN or await waiting.find(self._connection, found.call_id):
                     telemetry.DUPLICATES_AVOIDED.labels("idempotency_key").inc()
                     return Once(found.accepted_at_ns, known=True)
                 invocation = invocation._replace(accepted_at_ns=found.accepted_at_ns)
@@ -68,3 +71,10 @@ class Idempotency:
             publication = to_publish(queue, invocation) if at is None else to_publish_later(queue, invocation, at)
             await self._publisher.confirm(*publication)
             return Once(invocation.accepted_at_ns, known=False)
+
+
+def _record(invocation: Invocation, queue: str, at: datetime | None) -> CallRecord:
+    if at is None:
+        return CallRecord.of(invocation, queue, CallStatus.WAITING)
+    scheduled = CallRecord.of(invocation, queue, CallStatus.SCHEDULED)
+    return scheduled._replace(next_attempt_at_ns=int(at.timestamp() * 1e9))

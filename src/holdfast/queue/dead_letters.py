@@ -13,12 +13,12 @@ from typing import NamedTuple, assert_never
 from holdfast import telemetry
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
-from holdfast.invocation import CallId, new_call_id
+from holdfast.invocation import CallId
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadCallback, DeadLetter, Kind, Letter, from_message
-from holdfast.queue.message import to_publish
+from holdfast.queue.message import replayed, to_publish
 from holdfast.queue.parked_callback import to_publish_now
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
@@ -85,8 +85,7 @@ class DeadLetters:
         await self.drop(kept)
 
     async def _replay_call(self, letter: DeadLetter, queue: str) -> None:
-        # Another message, or JetStream would take it for the one it has seen.
-        again = letter.invocation._replace(message_id=str(new_call_id()), attempts=())
+        again = replayed(letter.invocation, letter.died_at_ns)
         await self._note(CallRecord.of(again, queue, CallStatus.WAITING))
         await self._publisher.confirm(*to_publish(queue, again))
         # It has ended once and will again: accepted twice, for the sum to be right.

@@ -40,6 +40,9 @@ _AS_WRITTEN = re.compile(
 # line.
 
 
+_REPLAYED = "/again/"
+
+
 class Undecodable(QueueError):
     """A message of a queue's stream is not an invocation: it can never be run. `subject` says where it stood."""
 
@@ -113,6 +116,21 @@ def to_publish_later(queue: str, invocation: Invocation, at: datetime) -> Public
     )
     subject = later_subject_of(queue, ref, call_id, invocation.message_id)
     return Publication(subject, headers.encode("ascii"), invocation.request)
+
+
+def replayed(invocation: Invocation, died_at_ns: int) -> Invocation:
+    """The call as it is put into a queue again after it failed for good: as one that was never run.
+
+    Another message, or JetStream would take it for the one it has seen; the same for the same failure, so that a replay
+    that is sent twice is one. It had begun in the time that its caller gave it, so that time is not asked for again.
+    """
+    message_id = f"{original_of(invocation.message_id)}{_REPLAYED}{died_at_ns}"
+    return invocation._replace(message_id=message_id, attempts=(), expires_at_ns=None)
+
+
+def original_of(message_id: str) -> str:
+    """The message id that a call was accepted with, whether or not it was replayed since."""
+    return message_id.partition(_REPLAYED)[0]
 
 
 def fields_of(invocation: Invocation) -> str:

@@ -14,7 +14,7 @@ from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
-from holdfast.queue.depth import Consumer, consumer_named
+from holdfast.queue.depth import Consumer, consumer_named, consumers
 from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
 from holdfast.queue.topology import STREAM_PREFIX
@@ -49,6 +49,16 @@ class Waiting(NamedTuple):
         if self.line is None:
             return 1
         return max(1, min(self.sequence - self.line.delivered_to, self.line.waiting))
+
+
+class Removed(NamedTuple):
+    """What was taken out for one call."""
+
+    messages: int
+    waiting: int
+    """How many of them were calls that no worker was given: several when calls share an id."""
+    handed_out: bool
+    """Whether a worker may have one of them: a message that was handed out stands in its stream until the call ends."""
 
 
 class Standing(NamedTuple):
@@ -135,20 +145,32 @@ async def find(connection: Connection, call_id: CallId) -> Waiting | None:
     return None
 
 
-async def remove(connection: Connection, queue: str, call_id: CallId) -> int:
-    """Take a call's messages out of its queue, and its callbacks out of theirs; how many there were."""
-    places = [(f"{STREAM_PREFIX}{queue}", pattern) for pattern in subjects_of_call(queue, call_id)]
-    places += [(parked_callback.STREAM, pattern) for pattern in parked_callback.subjects_of_call(call_id)]
-    return sum([await _remove_matching(connection, stream, pattern) for stream, pattern in places])
+async def remove(connection: Connection, queue: str, call_id: CallId) -> Removed:
+    """Take a call's messages out of its queue, and its callbacks out of theirs."""
+    stream = f"{STREAM_PREFIX}{queue}"
+    calls = [
+        place
+        for pattern in subjects_of_call(queue, call_id)
+        for place in await _remove_all(connection, stream, pattern)
+    ]
+    callbacks = [
+        place
+        for pattern in parked_callback.subjects_of_call(call_id)
+        for place in await _remove_all(connection, parked_callback.STREAM, pattern)
+    ]
+    # Asked once they are gone: what had not been handed out by then never will be.
+    lines = await consumers(connection, queue) if calls else []
+    handed_out = [at for subject, at in calls if any(line.takes(subject) and at <= line.delivered_to for line in lines)]
+    return Removed(len(calls) + len(callbacks), len(calls) - len(handed_out), bool(handed_out))
 
 
-async def _remove_matching(connection: Connection, stream: str, pattern: bytes) -> int:
-    """Delete messages one by one.
+async def _remove_all(connection: Connection, stream: str, pattern: bytes) -> list[tuple[str, int]]:
+    """Delete the messages that match, one by one; their subjects and sequences.
 
     A purge by subject would be one step. On a stream with consumers it moves their ack floors past messages that were
     handed out and not acknowledged (nats-server 2.15): once that server is killed, nobody is ever given those again.
     """
-    removed = 0
+    removed: list[tuple[str, int]] = []
     while True:
         try:
             found = await ask(connection, f"STREAM.MSG.GET.{stream}", last_by_subj=pattern.decode())
@@ -162,4 +184,4 @@ async def _remove_matching(connection: Connection, stream: str, pattern: bytes) 
             if error.code not in {400, 404}:
                 raise
             continue  # it was acknowledged, or its time came, in between
-        removed += 1
+        removed.append((found["message"]["subject"], found["message"]["seq"]))

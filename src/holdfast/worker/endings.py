@@ -199,8 +199,15 @@ class Endings:
                     running.sequence = 0
                     continue
                 running.sequence = stored.sequence
-                if isinstance(stored, AgedOut) or stored.record.message_id != record.message_id:
+                if isinstance(stored, AgedOut):
                     continue
+                if stored.record.message_id != record.message_id:
+                    if stored.record.accepted_at_ns <= record.accepted_at_ns:
+                        continue
+                    # Of calls that share an id the one accepted last has the record, whichever ends first.
+                    if record.status.is_end:
+                        telemetry.ENDS[record.function, record.status].inc()
+                    return
                 if stored.record.status is CallStatus.CANCELLED:
                     # Whoever cancelled it was told so: that stands.
                     return

@@ -163,8 +163,9 @@ class Slots:
             log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
             return Settlement.REJECTED
         ref = invocation.function
-        # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
-        doubtful = delivery.doubtful or bool(invocation.attempts)
+        # A first delivery of a first run has no record of its own: nothing to look up on the usual way. One with a key
+        # or an id of its caller's, or one that is replayed, may have one: its message is not named by its id alone.
+        doubtful = delivery.doubtful or bool(invocation.attempts) or invocation.message_id != invocation.call_id
         if lane is None and self._lanes.apart(ref) and await self._move(invocation, doubtful=doubtful):
             return Settlement.DONE
         if not self._turns.try_begin(ref):
@@ -234,12 +235,14 @@ class Slots:
                 counters.handed_back()
 
     async def _look_up(self, invocation: Invocation) -> tuple[int, bool]:
-        """The sequence of the record that a call's id has, 0 for none, and whether this very call ended by it."""
+        """The sequence of the record that this call's replaces, 0 for none, and whether this very call ended by it."""
         stored = await insist(lambda: self._records.read(invocation.call_id))
         if stored is None:
             return 0, False
-        if isinstance(stored, AgedOut) or stored.record.message_id != invocation.message_id:
+        if isinstance(stored, AgedOut):
             return stored.sequence, False
+        if stored.record.message_id != invocation.message_id:
+            return 0 if stored.record.accepted_at_ns > invocation.accepted_at_ns else stored.sequence, False
         return stored.sequence, stored.record.status.is_end
 
     def _learn(self, running: Running, outcome: Outcome) -> None:

@@ -22,9 +22,9 @@ async def test_a_removed_call_takes_no_other_with_it_that_a_worker_holds(server:
     workers = await jetstream.pull_subscribe_bind(DURABLE, f"OF_{QUEUE}")
     await workers.fetch(6)
     async with connect(server.settings(), name="test") as connection:
-        assert await remove(connection, QUEUE, CallId("c3")) == 1
-        assert await remove(connection, QUEUE, CallId("c8")) == 1
-        assert await remove(connection, QUEUE, CallId("c8")) == 0
+        assert (await remove(connection, QUEUE, CallId("c3"))).messages == 1
+        assert (await remove(connection, QUEUE, CallId("c8"))).messages == 1
+        assert (await remove(connection, QUEUE, CallId("c8"))).messages == 0
         assert await find(connection, CallId("c8")) is None
     info = await jetstream.consumer_info(f"OF_{QUEUE}", DURABLE)
     assert info.ack_floor is not None
