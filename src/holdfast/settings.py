@@ -588,6 +588,12 @@ class WatchdogSettings(Settings):
     )
     max_inflight: int = _integer("max_inflight", "0", "Requests at once; further ones are answered 429. 0: no limit.")
     max_body_bytes: int = _integer("max_body_bytes", str(64 * 1024 * 1024), "Largest request body.", least=1)
+    max_held_bytes: int = _integer(
+        "max_held_bytes",
+        str(1024**3),
+        "Most bytes of request bodies in memory at a time; further ones are answered 503, which is tried again.",
+        least=1024 * 1024,
+    )
     max_output_bytes: int = _integer(
         "max_output_bytes",
         str(64 * 1024 * 1024),

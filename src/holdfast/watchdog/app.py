@@ -226,6 +226,7 @@ def _limits(settings: WatchdogSettings) -> Limits:
     return Limits(
         max_header_bytes=2 * usual.max_header_bytes,
         max_headers=2 * usual.max_headers,
+        max_held_bytes=settings.max_held_bytes,
         body_timeout_s=settings.read_timeout_s,
         write_timeout_s=settings.write_timeout_s,
     )
