@@ -77,10 +77,10 @@ def test_annotations_change_what_they_name_and_nonsense_changes_nothing() -> Non
         ("min_wait", "5", 5.0),
         ("min_wait", "0s", 0.0),
         ("min_wait", "9" * 15, LONGEST_WAIT_S),
-        ("min_wait", "9" * 400, LONGEST_WAIT_S),
+        ("min_wait", "9" * 100, LONGEST_WAIT_S),
         ("max_wait", "1m30s", 90.0),
         ("max_wait", "1s", 10.0),
-        ("max_wait", "9" * 400, LONGEST_WAIT_S),
+        ("max_wait", "9" * 100, LONGEST_WAIT_S),
     ],
 )
 def test_an_annotation_is_used_left_out_or_brought_within_bounds(
@@ -91,7 +91,7 @@ def test_an_annotation_is_used_left_out_or_brought_within_bounds(
 
 
 def test_the_worker_s_own_settings_are_brought_within_bounds_too() -> None:
-    settings = WorkerSettings.from_environment({"initial_retry_wait": "9" * 400, "max_retry_wait": "1s"})
+    settings = WorkerSettings.from_environment({"initial_retry_wait": "9" * 100, "max_retry_wait": "1s"})
     policy = RetryPolicy.of(settings, {})
     assert (policy.min_wait_s, policy.max_wait_s) == (LONGEST_WAIT_S, LONGEST_WAIT_S)
     assert RetryPolicy.of(WorkerSettings.from_environment({"initial_retry_wait": "0s"}), {}).min_wait_s == 0
