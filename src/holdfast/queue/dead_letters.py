@@ -24,6 +24,9 @@ from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
 
+NO_MESSAGE = "no message found"
+# nats-server's words within 10057, "the message could not be deleted", which it sends with status 500.
+
 
 class Kept(NamedTuple):
     """A dead letter and its sequence in the stream."""
@@ -109,7 +112,8 @@ class DeadLetters:
         try:
             await ask(self._connection, f"STREAM.MSG.DELETE.{STREAM}", seq=kept.sequence, no_erase=True)
         except QueueRefused as error:
-            if error.code != 404:  # somebody else was faster
+            # Somebody else was faster; or it was a callback that failed again at once, into a letter in its place.
+            if error.code != 404 and NO_MESSAGE not in error.description:
                 raise
 
     async def _note(self, record: CallRecord) -> None:
