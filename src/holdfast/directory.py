@@ -26,13 +26,16 @@ from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import request_message
 
 FRESH_S = 1.0
-# A known function is asked for again after this long, in the background: what is deployed or removed shows within a
-# second.
+# A known function is asked for again after this long, in the background: what is deployed or removed shows within two
+# seconds.
 FORGET_S = 1.0
 # So long after that its replicas are forgotten, unless it was asked for: they may have ended meanwhile, and their ports
-# may be another function's. The provider ends a replica only when it cannot be known any more.
+# may be another function's. The provider ends a replica only when it cannot be known any more. The rest is not relied
+# upon before the provider was asked: the function may have been removed, or have another queue.
 UNKNOWN_S = 0.5
 # An unknown name is not asked for again within this time, so that a flood of wrong names costs the provider little.
+PATIENCE_S = 0.5
+# What was known of a function is gone on with when the provider takes longer than that to say what it is now.
 MOST_UNKNOWN = 4096
 LOOKUP_TIMEOUT_S = 5.0
 WAIT_STEP_S = 10.0
@@ -109,18 +112,31 @@ class Directory:
                 self._look_up(ref)
         return entry
 
+    def recent(self, ref: FunctionRef) -> Entry | None:
+        """As `known`; None as well when nobody asked for the function lately, so that `find` has to."""
+        entry = self._known.get(ref)
+        if entry is None or (stale_s := self._loop.time() - entry.fresh_until) <= 0:
+            return entry
+        self.known(ref)
+        return entry if stale_s <= FORGET_S else None
+
     async def find(self, ref: FunctionRef) -> Entry | None:
         """The entry, asking the provider if need be; None when there is no such function.
 
-        Raises ProviderUnavailable when nothing is known and the provider does not answer within LOOKUP_TIMEOUT_S.
+        What was known long ago is given when the provider does not answer within PATIENCE_S. Raises ProviderUnavailable
+        when nothing is known and it does not answer within LOOKUP_TIMEOUT_S.
         """
-        entry = self.known(ref)
+        entry = self.recent(ref)
         if entry is not None:
             return entry
         if self._unknown.get(ref, 0.0) > self._loop.time():
             return None
+        looking = self._look_up(ref)
+        before = self._known.get(ref)
+        if before is not None and not (await asyncio.wait((looking,), timeout=PATIENCE_S))[0]:
+            return before
         # Shielded: the look-up serves everybody who asks for the same function, whoever gives up first.
-        found = await asyncio.shield(self._look_up(ref))
+        found = await asyncio.shield(looking)
         if isinstance(found, ProviderUnavailable):
             raise found
         return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.directory import FORGET_S, FRESH_S
 from tests.support.receiver import receiver
 from tests.support.serving import Serving, serving
 
@@ -123,3 +124,20 @@ async def test_dead_letters_need_the_password(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         assert (await server.call("/system/dead-letters", method="GET")).status_code == 401
         assert (await server.call("/system/dead-letters/drop", b'{"all": true}')).status_code == 401
+
+
+async def test_a_call_is_replayed_into_the_queue_that_its_function_has_by_now(server: Serving) -> None:
+    document = {"service": "moved", "image": "holdfast/chaos:latest"}
+    assert (await server.call("/system/functions", json.dumps(document).encode())).status_code == 202
+    call_id = await server.accept("moved?status=400")
+    assert (await show(server, call_id, "?wait=30s"))["queue"] == "faas-request"
+    elsewhere = {**document, "annotations": {"com.openfaas.queue": "elsewhere"}}
+    assert (await server.call("/system/functions", json.dumps(elsewhere).encode(), method="PUT")).status_code == 202
+    await asyncio.sleep(FRESH_S + FORGET_S)  # nobody calls it meanwhile
+    assert (await act(server, "replay", id=call_id))[0] == 200
+    waits = await show(server, call_id)
+    assert (waits["queue"], waits["status"]) == ("elsewhere", "waiting")
+    assert (await show(server, await server.accept("moved")))["queue"] == "elsewhere"
+    assert (await server.call("/system/functions", b'{"functionName": "moved"}', method="DELETE")).status_code == 202
+    await asyncio.sleep(FRESH_S + FORGET_S)
+    assert (await server.call("/async-function/moved", b"")).status_code == 404

@@ -231,6 +231,7 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
     return {
         "Call": found.id,
         "Function": f"{found.function}.{raw.get('namespace', '')}".rstrip("."),
+        "Queue": str(raw.get("queue") or ""),
         "Status": found.status,
         "Reason": found.reason,
         "Accepted": str(raw.get("accepted_at") or ""),
@@ -240,8 +241,13 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
         "Next run": str(raw.get("next_attempt_at") or ""),
         "Runs": [_run(attempt) for attempt in raw.get("attempts") or []],
         "Result": f"{answer.get('status')}, {answer.get('bytes')} bytes" if answer else "",
-        "Callback": f"{callback.get('status')}: {callback.get('url')}" if callback else "",
+        "Callback": _callback(callback) if callback else "",
     }
+
+
+def _callback(raw: dict[str, Any]) -> str:
+    became = f"{raw.get('status')}: {raw.get('url')}"
+    return f"{became}, attempt {raw.get('attempts')}: {raw['error']}" if raw.get("error") else became
 
 
 def _run(attempt: dict[str, Any]) -> str:

@@ -264,7 +264,7 @@ class Acceptor:
                 b"Allow: POST\r\n",
             )
             return
-        entry = self._functions.known(ref)
+        entry = self._functions.recent(ref)
         queue = None if entry is None else self.placement.known(entry)
         if queue is not None:
             self._read(exchange, ref, queue, route, kind)

@@ -61,7 +61,15 @@ def test_a_call_is_shown_for_people_and_for_scripts(gateway: FakeGateway, holdfa
 def test_why_a_call_waits_is_shown(gateway: FakeGateway, holdfast: Holdfast) -> None:
     why = {"reason": "no worker", "position": 12, "text": "no worker serves the queue slow"}
     gateway.answering = lambda _: as_json(record("waiting", result=None, waiting=why))
-    assert "Waiting:  no worker serves the queue slow" in holdfast("calls", "show", CALL_ID, "-g", gateway.url).lines
+    shown = holdfast("calls", "show", CALL_ID, "-g", gateway.url)
+    assert {"Queue:    faas-request", "Waiting:  no worker serves the queue slow"} <= set(shown.lines)
+
+
+def test_what_a_callback_met_is_shown(gateway: FakeGateway, holdfast: Holdfast) -> None:
+    callback = {"url": "http://a/b", "status": "pending", "attempts": 2, "error": "http://a refused the connection"}
+    gateway.answering = lambda _: as_json(record(callback=callback))
+    shown = holdfast("calls", "show", CALL_ID, "-g", gateway.url)
+    assert "Callback: pending: http://a/b, attempt 2: http://a refused the connection" in shown.lines
 
 
 def test_no_password_is_sent_to_ask_after_a_call(gateway: FakeGateway, holdfast: Holdfast) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,6 +51,32 @@ async def test_a_replica_that_was_not_asked_about_for_a_while_is_not_called(tmp_
         again = await on.functions.ready(CAT, 10.0)
         assert again is not None
         assert again.pick() is not None
+
+
+async def test_what_was_deployed_anew_or_removed_while_nobody_asked_is_seen_at_once(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await on.functions.find(CAT)
+        document = {"service": "cat", "image": "c", "envProcess": "cat", "annotations": {"a": "new"}}
+        assert (await on.provider.client.put("/system/functions", json=document)).status_code == 202
+        await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
+        assert on.functions.recent(CAT) is None
+        found = await on.functions.find(CAT)
+        assert found is not None
+        assert found.annotations == {"a": "new"}
+        await on.provider.client.request("DELETE", "/system/functions", json={"functionName": "cat"})
+        await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
+        assert await on.functions.find(CAT) is None
+
+
+async def test_what_was_known_long_ago_is_given_while_the_provider_stands_still(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        before = await on.functions.find(CAT)
+        await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
+        on.provider.process.send(signal.SIGSTOP)
+        try:
+            assert await on.functions.find(CAT) is before
+        finally:
+            on.provider.process.send(signal.SIGCONT)
 
 
 async def test_all_who_wait_for_a_function_share_one_request_and_one_start(tmp_path: Path) -> None:
