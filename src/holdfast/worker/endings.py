@@ -7,8 +7,10 @@ The order is such that a crash between two steps breaks nothing:
     callback failed: parked -> recorded               a crash: parked again; the function is not run again
     callback given up: dead letter -> recorded        a crash: tried and given up again, into the same letter
 
-and only then the delivery is acknowledged, by the caller. While NATS is away each step waits for it: what a call gave
-is not thrown away because it cannot be written this moment.
+and only then the delivery is acknowledged, by the caller. To send record and acknowledgement together would save a
+round trip and lose records: the server puts them into the queues of two streams, each stored in its own time, and one
+that is killed in between may keep the acknowledgement alone. While NATS is away each step waits for it: what a call
+gave is not thrown away because it cannot be written this moment.
 """
 
 from __future__ import annotations
