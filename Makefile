@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lock bench fuzz faults clean
+.PHONY: help demo serve test check format lock bench fuzz faults soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ fuzz: $(VENV)/.fuzz ## Fuzz what reads hostile bytes, guided by coverage (option
 
 faults: $(VENV)/.ready ## Break everything and count what is lost (options: make faults ARGS="--only random-kills")
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(VENV)/.ready ## Ten minutes at 80 % of capacity: what is lost, what grows (options: make soak ARGS="--minutes 60")
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lock: $(VENV)/.uv ## Choose the newest versions again and write requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \

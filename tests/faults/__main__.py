@@ -8,6 +8,7 @@ import secrets
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from tests.faults.row import Plan, Row
@@ -55,6 +56,7 @@ async def run(names: list[str], seed: int, calls: int) -> int:
                         say(f"\nNOT GOOD: {row.what}: {row.balance}\n")
             except (AssertionError, TimeoutError, ExceptionGroup, OSError) as error:
                 bad += 1
+                traceback.print_exc()
                 say(f"\nNOT GOOD: {name} ended with {type(error).__name__}: {error}\n")
         say(f"\n{time.monotonic() - began:.0f} s")
     say("\nnothing is lost" if not bad else f"\n{bad} lines are not good")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import cuts, kills, steps, storage
+from tests.faults import cuts, kills, replicas, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -12,4 +12,6 @@ SCENARIOS: dict[str, Scenario] = {
     "cut-connections": cuts.cut,
     "nats-restarted": storage.restarted,
     "stream-deleted": storage.deleted,
+    "disk-full": storage.disk_full,
+    "leader-lost": replicas.leader_lost,
 }

@@ -12,12 +12,17 @@ import nats
 from tests.faults.row import Plan, Row
 from tests.support.ledger import Fault
 from tests.support.scene import Scene, scene
+from tests.support.small_disk import small_disk
+from tests.support.workshop import workshop
 
 CALLS = 600
 CONNECTIONS = 16
 RESTARTS = 5
 STREAMS = ("OF_faas-request", "HOLDFAST_calls", "HOLDFAST_callbacks", "HOLDFAST_dead")
 RECOVERED_S = 60.0
+DISK_MB = 12
+FULL_WITHIN_S = 120.0
+FULL_FOR_S = 5.0
 
 
 async def restarted(plan: Plan) -> AsyncIterator[Row]:
@@ -75,3 +80,30 @@ async def _recovered(play: Scene) -> float:
                 if record.status_code == 200 and record.json()["finished_at"] is not None:
                     return time.monotonic()
             await asyncio.sleep(0.1)
+
+
+async def disk_full(plan: Plan) -> AsyncIterator[Row]:
+    """NATS's disk fills up under load, is full for a while, and is made larger."""
+    async with small_disk(DISK_MB) as server, workshop(plan.folder, server) as shop:
+        traffic = shop.traffic(plan.seed)
+        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS))
+        began = time.monotonic()
+        sent = traffic.sent
+        async with asyncio.timeout(FULL_WITHIN_S):
+            while sum(sent.refused.values()) + len(sent.unanswered) < CONNECTIONS and not sending.done():
+                await asyncio.sleep(0.1)
+        accepted = len(sent.accepted)
+        await asyncio.sleep(FULL_FOR_S)
+        refused = sum(sent.refused.values())
+        server.grow(DISK_MB * 20)
+        # nats-server remembers that a file could not be written, and tries no more: an operator starts it again.
+        server.stop()
+        await server.start()
+        shop.faults.append(Fault("disk full", began, time.monotonic()))
+        traffic.no_more = True
+        await sending
+        more = shop.traffic(plan.seed + 1)
+        await more.send(CALLS, CONNECTIONS)
+        note = f"full after {accepted} calls, then {refused} refused; made larger, nats-server restarted"
+        yield Row("the calls that filled it", await shop.balance(traffic), note)
+        yield Row("the calls that follow", await shop.balance(more))

@@ -99,7 +99,8 @@ class Traffic:
         self, url: Callable[[], str], function: str, callback_url: str, *, seed: int, kinds: tuple[Kind, ...] = KINDS
     ) -> None:
         self.sent = Sent()
-        self.stopped = False
+        self.no_more = False
+        """Set to begin no more calls."""
         self._url = url
         self._target = f"/async-function/{function}"
         self._callback_url = callback_url
@@ -107,22 +108,25 @@ class Traffic:
         self._kinds = kinds
         self._changed = asyncio.Condition()
 
-    async def send(self, calls: int, connections: int) -> None:
-        """Send until so many are accepted, or `stopped` is set."""
+    async def send(self, calls: int, connections: int, *, pause_s: float = 0.0) -> None:
+        """Send until so many are accepted, each connection one every `pause_s` at most."""
         numbers = iter(range(calls))
         async with asyncio.TaskGroup() as tasks:
             for _ in range(connections):
-                tasks.create_task(self._send_some(numbers, tasks))
+                tasks.create_task(self._send_some(numbers, tasks, pause_s))
 
     async def accepted(self, count: int, timeout_s: float = 60) -> None:
         """Return once so many calls are accepted."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: len(self.sent.accepted) >= count)
 
-    async def _send_some(self, numbers: Iterator[int], tasks: asyncio.TaskGroup) -> None:
+    async def _send_some(self, numbers: Iterator[int], tasks: asyncio.TaskGroup, pause_s: float) -> None:
         connection = Connection(self._url)
         for _ in numbers:
-            while not self.stopped and not await self._send_one(connection, tasks):
+            if self.no_more:
+                break
+            await asyncio.sleep(pause_s)
+            while not await self._send_one(connection, tasks):
                 await asyncio.sleep(PAUSE_S)
         connection.close()
 
@@ -154,7 +158,7 @@ class Traffic:
         """Cancel a call, however often one has to ask."""
         await asyncio.sleep(after_s)
         connection = Connection(self._url)
-        while not self.stopped:
+        while True:
             try:
                 status, _ = await connection.ask("DELETE", f"/async-function/{call_id}")
             except (OSError, EOFError, TimeoutError):
