@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import cuts, kills, replicas, steps, storage
+from tests.faults import cuts, kills, many, replicas, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -14,4 +14,6 @@ SCENARIOS: dict[str, Scenario] = {
     "stream-deleted": storage.deleted,
     "disk-full": storage.disk_full,
     "leader-lost": replicas.leader_lost,
+    "one-of-many-cancelled": many.cancel_one,
+    "many-parked": many.parked,
 }

@@ -52,7 +52,7 @@ async def accepting(step: Step, fault: Callable[[], Awaitable[None]]) -> None:
 
 
 async def waiting(step: Step, fault: Callable[[], Awaitable[None]]) -> None:
-    with _held(step.play, "worker"):
+    with step.play.held("worker"):
         await step.send()
         await fault()
 
@@ -147,17 +147,3 @@ async def _to_function(play: Scene, how: str) -> None:
             with contextlib.suppress(ProcessLookupError):  # taken for dead, and replaced
                 os.kill(pid, signal.SIGCONT)
     play.faults.append(Fault(f"function {how}", began, time.monotonic(), holds_requests=how != "killed"))
-
-
-@contextlib.contextmanager
-def _held(play: Scene, part: str):  # type: ignore[no-untyped-def]
-    """The part's processes stand still meanwhile."""
-    pids = play.server.ready["processes"][part]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):  # killed meanwhile
-                os.kill(pid, signal.SIGCONT)

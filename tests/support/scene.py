@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from tests.support.ledger import Balance, Fault, Run, balance, read_journal
@@ -86,6 +86,19 @@ class Scene:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
         self.faults.append(Fault(f"SIGSTOP of {part} for {seconds:g} s", began, time.monotonic()))
+
+    @contextlib.contextmanager
+    def held(self, part: str) -> Iterator[None]:
+        """The part's processes stand still meanwhile."""
+        pids = self.server.ready["processes"][part]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # killed meanwhile
+                    os.kill(pid, signal.SIGCONT)
 
     async def _until_there(self, part: str, gone: set[int], count: int) -> None:
         """The ready file is written whenever a part was started; nothing tells of that to another process."""
