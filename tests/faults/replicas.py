@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from tests.faults.row import Plan, Row
 from tests.support import parts
@@ -23,8 +23,17 @@ QUEUE = "OF_faas-request"
 REPLICATED = {**ENVIRON, "nats_stream_replicas": "3", "ack_wait": "5s"}
 
 
-async def leader_lost(plan: Plan) -> AsyncIterator[Row]:
-    """The leader of the queue is killed and started again; then it is cut off from everybody, and comes back."""
+async def leader_killed(plan: Plan) -> AsyncIterator[Row]:
+    """The leader of the queue is killed, and started again once another leads."""
+    yield await _lose_leader(plan, "leader killed", _kill)
+
+
+async def leader_cut_off(plan: Plan) -> AsyncIterator[Row]:
+    """The leader of the queue is cut off from everybody, and comes back to find another one."""
+    yield await _lose_leader(plan, "leader cut off", _cut_off)
+
+
+async def _lose_leader(plan: Plan, what: str, lose: Callable[[Cluster], Awaitable[float]]) -> Row:
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         three, callbacks = await enter(cluster()), await enter(receiver())
@@ -32,24 +41,16 @@ async def leader_lost(plan: Plan) -> AsyncIterator[Row]:
         await runtime.ready("journal")
         gateway = await enter(parts.gateway(three.url, runtime.url, **REPLICATED))
         await enter(parts.worker(three.url, runtime.url, gateway_url=gateway.url, **REPLICATED))
-        faults: list[Fault] = []
-        for number, (what, fault) in enumerate((("killed", _kill), ("cut off", _cut_off))):
-            traffic = Traffic(lambda: gateway.url, "journal", callbacks.url, seed=plan.seed + number)
-            sending = asyncio.create_task(traffic.send(CALLS, CONNECTIONS))
-            await traffic.accepted(CALLS // 4, timeout_s=120)
-            began = time.monotonic()
-            led_again = await fault(three)
-            faults.append(Fault(f"leader {what}", began, time.monotonic()))
-            await sending
-            mine = traffic.sent.ids
-            drawn = await settled(
-                traffic,
-                callbacks,
-                lambda mine=mine: [run for run in read_journal(plan.folder / "journal") if run.call_id in mine],  # type: ignore[misc]
-                faults,
-            )
-            refused = sum(traffic.sent.refused.values())
-            yield Row(f"leader {what}", drawn, f"another led after {led_again:.1f} s, {refused} refused meanwhile")
+        traffic = Traffic(lambda: gateway.url, "journal", callbacks.url, seed=plan.seed)
+        sending = asyncio.create_task(traffic.send(CALLS, CONNECTIONS))
+        await traffic.accepted(CALLS // 4, timeout_s=120)
+        began = time.monotonic()
+        led_again = await lose(three)
+        faults = [Fault(what, began, time.monotonic())]
+        await sending
+        drawn = await settled(traffic, callbacks, lambda: read_journal(plan.folder / "journal"), faults)
+        refused = sum(traffic.sent.refused.values())
+        return Row(what, drawn, f"another led after {led_again:.1f} s, {refused} refused meanwhile")
 
 
 async def _kill(three: Cluster) -> float:

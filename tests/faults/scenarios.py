@@ -13,7 +13,8 @@ SCENARIOS: dict[str, Scenario] = {
     "nats-restarted": storage.restarted,
     "stream-deleted": storage.deleted,
     "disk-full": storage.disk_full,
-    "leader-lost": replicas.leader_lost,
+    "leader-killed": replicas.leader_killed,
+    "leader-cut-off": replicas.leader_cut_off,
     "one-of-many-cancelled": many.cancel_one,
     "many-parked": many.parked,
 }
