@@ -201,23 +201,28 @@ class Calls:
 
     async def _find(self, call_id: CallId) -> Stored | Waiting:
         """What is known of a call; of several with one id, of the one accepted last. Raises BadRequest: 404 or 410."""
-        stored = await self._records.read(call_id)
+        # Replicas answer first and may lag behind, as while a leader is elected; a 404 takes the leaders' own word.
+        found = await self._look(call_id, surely=False) or await self._look(call_id, surely=True)
+        if found is not None:
+            return found
+        if await self._is_function(call_id):
+            raise BadRequest(405, f"{call_id} is a function, and an asynchronous call is a POST.")
+        raise BadRequest(404, f"there is no call {call_id}.")
+
+    async def _look(self, call_id: CallId, *, surely: bool) -> Stored | Waiting | None:
+        stored = await self._records.read(call_id, surely=surely)
         if isinstance(stored, Stored) and not (stored.record.status.is_end and _may_be_shared(stored.record)):
             return stored
-        waiting = await queued.find(self._connection, call_id)
+        waiting = await queued.find(self._connection, call_id, surely=surely)
         if waiting is not None and not (
             isinstance(stored, Stored) and stored.record.message_id == waiting.invocation.message_id
         ):
             return waiting
         # It may have ended between the two looks.
-        stored = await self._records.read(call_id)
-        if isinstance(stored, Stored):
-            return stored
+        stored = await self._records.read(call_id, surely=surely)
         if isinstance(stored, AgedOut):
             raise BadRequest(410, f"the record of call {call_id} has expired.")
-        if await self._is_function(call_id):
-            raise BadRequest(405, f"{call_id} is a function, and an asynchronous call is a POST.")
-        raise BadRequest(404, f"there is no call {call_id}.")
+        return stored
 
     async def _is_function(self, name: str) -> bool:
         try:

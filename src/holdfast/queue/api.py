@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 
 TIMEOUT_S = 5.0
+NOT_FOUND = 404
 
 
 async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, Any]:
@@ -25,3 +28,42 @@ async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, An
     except (ValueError, TypeError, AttributeError) as problem:
         raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from problem
     return fields
+
+
+class Found(NamedTuple):
+    """A message as it stands in a stream."""
+
+    subject: bytes
+    sequence: int
+    headers: bytes
+    payload: bytes
+
+
+async def last_by_replica(connection: Connection, stream: str, pattern: str) -> Found | None:
+    """The last message under a pattern of subjects, as any replica has it, which may lag behind.
+
+    Raises QueueUnavailable.
+    """
+    wanted = json.dumps({"last_by_subj": pattern}).encode()
+    message = await connection.request(f"$JS.API.DIRECT.GET.{stream}".encode(), wanted, TIMEOUT_S)
+    status = wire.status(message.headers)
+    if status == NOT_FOUND:
+        return None
+    if status:
+        raise QueueUnavailable(f"{pattern} cannot be read: {wire.status_text(message.headers)}")
+    subject = wire.header(message.headers, b"Nats-Subject") or b""
+    sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+    return Found(subject, sequence, message.headers, message.payload)
+
+
+async def last_by_leader(connection: Connection, stream: str, pattern: str) -> Found | None:
+    """The same as the stream's leader has it, who has all. Raises QueueError."""
+    try:
+        answer = await ask(connection, f"STREAM.MSG.GET.{stream}", last_by_subj=pattern)
+    except QueueRefused as error:
+        if error.code == NOT_FOUND:
+            return None
+        raise
+    message = answer["message"]
+    headers, payload = (base64.b64decode(message.get(part, "")) for part in ("hdrs", "data"))
+    return Found(message["subject"].encode(), int(message["seq"]), headers, payload)

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from nats.js.api import StorageType, StreamConfig
 
-from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.errors import QueueRefused
 from holdfast.invocation import CallId
 from holdfast.queue import wire
+from holdfast.queue.api import last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import SUBJECT_PREFIX, CallRecord, decode, encode, subject_of_record
@@ -26,7 +27,6 @@ STREAM = "HOLDFAST_calls"
 MOST_TOGETHER = 1000
 # Messages of one batch that nats-server commits together.
 MARKER_TTL_S = 7 * 24 * 3600.0
-READ_TIMEOUT_S = 5.0
 WRONG_SEQUENCE = 10071
 # JetStream's err_code when the subject's last sequence is not the expected one.
 
@@ -78,23 +78,19 @@ class Records:
         self._connection = connection
         self._publisher = publisher
 
-    async def read(self, call_id: CallId) -> Stored | AgedOut | None:
-        """A call's record; None when there is none and was none. Raises QueueError."""
-        subject = subject_of_record(call_id)
-        # The direct read answers from the store, without a turn through the stream's leader.
-        message = await self._connection.request(
-            b"$JS.API.DIRECT.GET.%b.%b" % (STREAM.encode(), subject), b"", READ_TIMEOUT_S
-        )
-        status = wire.status(message.headers)
-        if status == 404:
+    async def read(self, call_id: CallId, *, surely: bool = False) -> Stored | AgedOut | None:
+        """A call's record; None when there is none and was none. Raises QueueError.
+
+        Any replica answers from its store, without a turn through the stream's leader; `surely` asks the leader.
+        """
+        subject = subject_of_record(call_id).decode()
+        found = await (last_by_leader if surely else last_by_replica)(self._connection, STREAM, subject)
+        if found is None:
             return None
-        if status:
-            raise QueueUnavailable(f"the record of {call_id} cannot be read: {wire.status_text(message.headers)}")
-        sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
-        if wire.header(message.headers, b"Nats-Marker-Reason") is not None:
-            return AgedOut(sequence)
-        record, body = decode(message.payload)
-        return Stored(record, body, sequence)
+        if wire.header(found.headers, b"Nats-Marker-Reason") is not None:
+            return AgedOut(found.sequence)
+        record, body = decode(found.payload)
+        return Stored(record, body, found.sequence)
 
     async def amend(self, call_id: CallId, message_id: str, change: Callable[[CallRecord], CallRecord]) -> None:
         """Change the record of one accepted call, whatever else is written meanwhile; nothing when it has none.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
-from holdfast.queue.api import TIMEOUT_S, ask
+from holdfast.queue.api import TIMEOUT_S, ask, last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumer_named, consumers
 from holdfast.queue.lanes import consumer_of
@@ -121,25 +121,21 @@ async def queues(connection: Connection) -> list[str]:
             return [name.removeprefix(STREAM_PREFIX) for name in found if name.startswith(STREAM_PREFIX)]
 
 
-async def find(connection: Connection, call_id: CallId) -> Waiting | None:
-    """The message of a call, in whichever queue it is; None when there is none."""
+async def find(connection: Connection, call_id: CallId, *, surely: bool = False) -> Waiting | None:
+    """The message of a call, in whichever queue it is; None when there is none. `surely` asks the streams' leaders."""
+    last = last_by_leader if surely else last_by_replica
     for queue in await queues(connection):
         for pattern in subjects_of_call(queue, call_id):
-            message = await connection.request(
-                f"$JS.API.DIRECT.GET.{STREAM_PREFIX}{queue}".encode(),
-                json.dumps({"last_by_subj": pattern.decode()}).encode(),
-                TIMEOUT_S,
-            )
-            if wire.status(message.headers):
+            found = await last(connection, f"{STREAM_PREFIX}{queue}", pattern.decode())
+            if found is None:
                 continue
-            subject = wire.header(message.headers, b"Nats-Subject") or b""
-            schedule = wire.header(message.headers, b"Nats-Schedule")
-            sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+            subject = found.subject
+            schedule = wire.header(found.headers, b"Nats-Schedule")
             return Waiting(
-                from_delivery(subject, message.headers, message.payload),
+                from_delivery(subject, found.headers, found.payload),
                 queue,
                 None if schedule is None else schedule.decode("ascii").removeprefix("@at "),
-                sequence,
+                found.sequence,
                 await consumer_named(connection, queue, consumer_of(subject)) if schedule is None else None,
             )
     return None
