@@ -68,9 +68,11 @@ class CuttingProxy:
         both = (writer, there_writer)
         self._writers.update(both)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass_on("there", reader, there_writer, both))
-                tasks.create_task(self._pass_on("back", there_reader, writer, both))
+            # A server's connections are tasks of asyncio's own; at the end of the loop it would call each an error.
+            with contextlib.suppress(asyncio.CancelledError):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._pass_on("there", reader, there_writer, both))
+                    tasks.create_task(self._pass_on("back", there_reader, writer, both))
         finally:
             self._writers.difference_update(both)
             for one in both:
