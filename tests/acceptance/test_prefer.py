@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -80,6 +82,16 @@ async def test_a_caller_that_leaves_stops_nothing(server: Serving) -> None:
             pass
         writer.close()
         await callbacks.wait_for_ids({"left"})
+
+
+async def test_a_gateway_that_is_stopped_tells_who_waits_where_to_ask(server: Serving) -> None:
+    waiting = asyncio.create_task(server.call("/function/sleep?duration=3s", b"", {**WAIT, "X-Call-Id": "stopped"}))
+    while (await server.call("/async-function/stopped", method="GET")).status_code == 404:
+        pass
+    for pid in server.ready["processes"]["gateway"]:
+        os.kill(pid, signal.SIGTERM)
+    answer = await waiting
+    assert (answer.status_code, answer.headers["Location"]) == (202, "/async-function/stopped")
 
 
 async def test_a_cancelled_call_is_no_longer_waited_for(server: Serving) -> None:

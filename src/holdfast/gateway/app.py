@@ -89,6 +89,10 @@ class Gateway:
         self._other = other
         self._names = names
 
+    def stop_waiting(self) -> None:
+        """Answer those who only wait for a stored call, rather than cut them off."""
+        self._prefer.stop_waiting()
+
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete."""
         target = origin_form(exchange.target)
@@ -234,15 +238,21 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             min_body_rate=settings.min_body_rate,
             write_timeout_s=settings.write_timeout_s,
         )
-        metrics_routes = [
-            metrics_route(upstream, settings.namespace, connection, queues.shown),
-            healthz(connected, _NOT_CONNECTED, queues.remarks),
-        ]
-        metrics_app = await stack.enter_async_context(AsgiApplication(Starlette(routes=metrics_routes)))
+        metrics_app = await stack.enter_async_context(
+            AsgiApplication(
+                Starlette(
+                    routes=[
+                        metrics_route(upstream, settings.namespace, connection, queues.shown),
+                        healthz(connected, _NOT_CONNECTED, queues.remarks),
+                    ]
+                )
+            )
+        )
         await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
         server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))
         log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))
         await lifecycle.until_stopped(stop, connection.ended)
+        gateway.stop_waiting()
         await server.drain(DRAIN_S)
 
 

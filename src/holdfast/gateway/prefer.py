@@ -84,6 +84,8 @@ class Prefer:
         self.connection = connection
         self.records = records
         self.bodies = bodies
+        self.waiting: set[Preferring] = set()
+        """Those whose callers are waiting now."""
         self._acceptor = acceptor
         self._longest_wait_s = longest_wait_s
 
@@ -97,6 +99,11 @@ class Prefer:
             return False
         self._acceptor.accept(exchange, ref, route, partial(Preferring, self, preference))
         return True
+
+    def stop_waiting(self) -> None:
+        """The gateway stops: who still waits is told where to ask."""
+        for preferring in list(self.waiting):
+            preferring.answer_later()
 
 
 class Preferring(Accepting):
@@ -135,11 +142,12 @@ class Preferring(Accepting):
         self._count()
         if self._sid is None:
             # Nobody waits: that was the wish, or the caller has left.
-            self._answer_later()
+            self.answer_later()
         elif self._end is not None:
             self._answer(*self._end)
         else:
-            self._timer = self._loop.call_at(self._deadline, self._answer_later)
+            self._timer = self._loop.call_at(self._deadline, self.answer_later)
+            self._shared.waiting.add(self)
             if self._keyed:
                 # The call may be an older one that has ended long ago.
                 self._acceptor.tasks.create_task(self._look(), name=f"look at {self._call_id}")
@@ -187,7 +195,7 @@ class Preferring(Accepting):
             self._exchange.write(body)
             self._exchange.end()
         else:
-            self._answer_later()
+            self.answer_later()
 
     def _start(self, result: Result) -> None:
         headers = [
@@ -222,11 +230,11 @@ class Preferring(Accepting):
             if begun:
                 exchange.abort()
             else:
-                self._answer_later()
+                self.answer_later()
         else:
             exchange.end()
 
-    def _answer_later(self) -> None:
+    def answer_later(self) -> None:
         """202: the record tells the rest."""
         self._stop()
         headers = answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns)
@@ -234,6 +242,7 @@ class Preferring(Accepting):
 
     def _stop(self) -> None:
         """Listen no more: answered, or nobody waits. The call goes on."""
+        self._shared.waiting.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
