@@ -57,7 +57,9 @@ class Stage:
         return answer.headers["X-Call-Id"]
 
     async def ended(self, call_id: str) -> dict[str, Any]:
-        document: dict[str, Any] = (await self.call(b"", "GET", f"{call_id}?wait=30s")).json()
+        while (answer := await self.call(b"", "GET", f"{call_id}?wait=30s")).status_code == 503:
+            pass  # the gateway has not met the restarted server yet
+        document: dict[str, Any] = answer.json()
         return document
 
     async def stored(self, wanted: Callable[[list[BodyName]], bool]) -> list[BodyName]:
