@@ -17,10 +17,20 @@ SETTLE_S = 300.0
 
 async def random_kills(plan: Plan) -> AsyncIterator[Row]:
     """Workers, gateways and nats-server are killed every few seconds while calls of all kinds come in."""
+    yield await _killed_at_random(plan, "os", plan.calls)
+
+
+async def random_kills_with_fsync(plan: Plan) -> AsyncIterator[Row]:
+    """The same with a confirmation that means fsynced, and calls that are stored many at a time."""
+    yield await _killed_at_random(plan, "disk", plan.calls // 4)
+
+
+async def _killed_at_random(plan: Plan, durability: str, calls: int) -> Row:
     dice = random.Random(plan.seed)  # noqa: S311 - the same moments again from the same seed
-    async with scene(plan.folder, "--max-inflight", "32", "--workers", "2", "--gateways", "2") as play:
+    options = ("--max-inflight", "32", "--workers", "2", "--gateways", "2", "--durability", durability)
+    async with scene(plan.folder, *options) as play:
         traffic = play.traffic(plan.seed)
-        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS))
+        sending = asyncio.create_task(traffic.send(calls, CONNECTIONS))
         kills = 0
         while not sending.done():
             await asyncio.wait([sending], timeout=dice.uniform(*PAUSES_S))
@@ -31,4 +41,4 @@ async def random_kills(plan: Plan) -> AsyncIterator[Row]:
         drawn = await play.balance(traffic, SETTLE_S)
         found = await metrics_when(play.server, lambda now: now.total("holdfast_calls_in_queue") == 0)
         note = f"{kills} kills; by the metrics {found.unaccounted:+.0f}"
-        yield Row("traffic of all kinds", drawn, note)
+        return Row("traffic of all kinds", drawn, note)

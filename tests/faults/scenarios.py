@@ -9,6 +9,7 @@ SCENARIOS: dict[str, Scenario] = {
     "killed-at-each-step": steps.killed,
     "stopped-at-each-step": steps.stopped,
     "random-kills": kills.random_kills,
+    "random-kills-with-fsync": kills.random_kills_with_fsync,
     "cut-connections": cuts.cut,
     "nats-restarted": storage.restarted,
     "stream-deleted": storage.deleted,
