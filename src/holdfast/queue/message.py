@@ -133,6 +133,12 @@ def original_of(message_id: str) -> str:
     return message_id.partition(_REPLAYED)[0]
 
 
+def was_recorded(invocation: Invocation) -> bool:
+    """Whether a call has had a record since before its first run: it came with a key, or is replayed. HOT: 0.1 µs."""
+    call_id, message_id = invocation.call_id, invocation.message_id
+    return message_id != call_id and (message_id.startswith(call_id) or _REPLAYED in message_id)
+
+
 def fields_of(invocation: Invocation) -> str:
     """The header lines that say what a call is, for every message that is about one."""
     ref = invocation.function

@@ -26,7 +26,7 @@ from holdfast.invocation import Invocation
 from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, Stopped
 from holdfast.queue.delivery import Delivery
-from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.message import Undecodable, from_delivery, was_recorded
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus
 from holdfast.queue.records import AgedOut, Records
@@ -163,9 +163,8 @@ class Slots:
             log.error("message cannot be read, removed", subject=delivery.subject, error=str(error))  # noqa: TRY400
             return Settlement.REJECTED
         ref = invocation.function
-        # A first delivery of a first run has no record of its own: nothing to look up on the usual way. One with a key
-        # or an id of its caller's, or one that is replayed, may have one: its message is not named by its id alone.
-        doubtful = delivery.doubtful or bool(invocation.attempts) or invocation.message_id != invocation.call_id
+        # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
+        doubtful = delivery.doubtful or bool(invocation.attempts) or was_recorded(invocation)
         if lane is None and self._lanes.apart(ref) and await self._move(invocation, doubtful=doubtful):
             return Settlement.DONE
         if not self._turns.try_begin(ref):

@@ -14,10 +14,13 @@ from holdfast.queue import wire
 from holdfast.queue.message import (
     Undecodable,
     from_delivery,
+    original_of,
+    replayed,
     subject_of,
     subjects_of_call,
     to_publish,
     to_publish_later,
+    was_recorded,
 )
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result, UnreadableRecord, decode, encode
 
@@ -164,3 +167,22 @@ def test_a_record_with_a_field_of_another_kind_is_said_to_be_none(change: tuple[
 def test_what_is_no_record_is_said_to_be_none(payload: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         decode(payload)
+
+
+@given(invocations, st.integers(0, 2**62))
+def test_a_replayed_call_is_another_message_that_knows_which_it_was(call: Invocation, died_at_ns: int) -> None:
+    again = replayed(call, died_at_ns)
+    assert (again.call_id, again.request, again.attempts, again.expires_at_ns) == (call.call_id, call.request, (), None)
+    assert again.message_id != call.message_id
+    assert original_of(again.message_id) == original_of(replayed(again, died_at_ns + 1).message_id) == call.message_id
+    assert was_recorded(again)
+    assert from_delivery(b"", to_publish("q", again).headers, again.request) == again
+
+
+@pytest.mark.parametrize(
+    ("call_id", "message_id", "recorded"),
+    [("a1", "a1", False), ("mine", "a1", False), ("a1", "a1-fingerprint", True)],
+    ids=["an id of the gateway's", "an id of its caller's", "a key"],
+)
+def test_a_call_with_a_key_has_a_record_before_it_is_run(call_id: str, message_id: str, recorded: bool) -> None:  # noqa: FBT001 - a row of the table
+    assert was_recorded(CALL._replace(call_id=CallId(call_id), message_id=message_id)) is recorded
