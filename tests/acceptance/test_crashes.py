@@ -44,7 +44,7 @@ async def put_under_load(server: Serving, callbacks: Receiver, at_half: asyncio.
                 assert answer.status_code == 503, answer.text
                 await asyncio.sleep(0.05)
 
-    async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         for _ in range(CONNECTIONS):
             tasks.create_task(send_some())
     return accepted
