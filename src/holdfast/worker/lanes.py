@@ -63,6 +63,8 @@ SORTABLE_RATE = 2000.0
 JAM_SHARE = 0.25
 LEAST_JAM = 2
 LOOK_EVERY_S = 0.25
+JAM_LOOKS = 3
+# One look alone may fall upon the moment at which a worker begins, or goes on, with a full queue.
 SORTERS = 256
 # Calls that are moved at once; each waits for its confirmation.
 IDLE_S = 10.0
@@ -113,6 +115,8 @@ class Lanes:
         self._sorter: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._rate = 0.0
+        self._jams = 0
+        """Looks in turn that saw the line jammed."""
         self._stopped = False
         self._announcer = Announcer(connection, self._queue, self._fields)
         self._sid = connection.subscribe(f"{presence.SUBJECT_PREFIX}{self._queue}".encode(), self._heard)
@@ -186,14 +190,15 @@ class Lanes:
 
     async def _keep(self) -> None:
         """Look at everything again and again: a jam has no event, it is a time that passes."""
-        found_at = -float("inf")
+        found_at, usual = -float("inf"), 0.0
         looked_at, ended = time.monotonic(), self._turns.ended
         while True:
             now = time.monotonic()
             if now > looked_at:
-                # Over about a second, so that it neither jumps nor lags.
                 rate = (self._turns.ended - ended) / (now - looked_at)
-                self._rate += min(1.0, now - looked_at) * (rate - self._rate)
+                usual += min(1.0, now - looked_at) * (rate - usual)  # over about a second
+                # A burst after a rest is fast at once: whoever begins to run does not stand in a jam.
+                self._rate = max(rate, usual)
                 looked_at, ended = now, self._turns.ended
             try:
                 if now - found_at >= FIND_EVERY_S:
@@ -311,10 +316,12 @@ class Lanes:
     async def _look_at_line(self) -> None:
         """Open a lane when the line is jammed; while all is busy, look at what stands at its head."""
         if self._turns.free > 0:
+            self._jams = 0
             self._look_ahead(0)
             return
         waiting = (await lanes.depth_of(self._connection, self._queue)).waiting
-        if self._jammed(waiting):
+        self._jams = self._jams + 1 if self._jammed(waiting) else 0
+        if self._jams >= JAM_LOOKS:
             for ref, share in self._turns.heaviest():
                 if share < JAM_SHARE:
                     break
