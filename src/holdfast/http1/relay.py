@@ -50,7 +50,7 @@ def relay(
     unreachable: Callable[[PeerError], bool] | None = None,
     without: frozenset[bytes] = frozenset(),
 ) -> None:
-    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: a small call costs about 38 µs in all.
+    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: a small call costs about 50 µs in all.
 
     Args:
         exchange: Begun, neither read nor answered; or relayed before by a relay that was `unreachable`.
