@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 from tests.faults.row import Plan, Row
 from tests.support.metrics import metrics_when
@@ -15,6 +16,7 @@ CONNECTIONS = 32
 MEASURED_WITH = 1500
 PARK_TIMEOUT_S = 900.0
 PLAIN = (Kind("plain", 1, {}),)
+SLOW = (Kind("slow", 1, {"X-Takes": "0.5"}, callback=False),)
 PARKED = (Kind("parked", 1, {"X-Plan": "503"}, callback=False),)
 
 
@@ -61,3 +63,19 @@ async def cancel_one(plan: Plan) -> AsyncIterator[Row]:
         never_run = all(run.call_id != middle for run in await asyncio.to_thread(lambda: play.runs))
         assert never_run
         yield Row(f"call {calls // 2} of {calls} cancelled", drawn, f"answered after {took * 1000:.0f} ms, never run")
+
+
+async def overtaken(plan: Plan) -> AsyncIterator[Row]:
+    """A long line of slow calls of one function, and a call of another one, which need not wait for them."""
+    calls = plan.calls // 4
+    async with scene(plan.folder, "--max-inflight", "64") as play:
+        traffic = play.traffic(plan.seed, SLOW)
+        await traffic.send(calls, CONNECTIONS)
+        answer = await play.server.call("/async-function/other", b"x")
+        call_id = answer.headers["X-Call-Id"]
+        play.probes.add(call_id)
+        record = (await play.server.call(f"/async-function/{call_id}?wait=60s", method="GET")).json()
+        waited = datetime.fromisoformat(record["started_at"]) - datetime.fromisoformat(record["accepted_at"])
+        drawn = await play.balance(traffic, timeout_s=300)
+        note = f"one of another function began {waited.total_seconds() * 1000:.0f} ms after its 202"
+        yield Row(f"{calls} slow calls wait", drawn, note)

@@ -18,4 +18,5 @@ SCENARIOS: dict[str, Scenario] = {
     "leader-cut-off": replicas.leader_cut_off,
     "one-of-many-cancelled": many.cancel_one,
     "many-parked": many.parked,
+    "overtaken": many.overtaken,
 }

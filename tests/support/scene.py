@@ -29,11 +29,12 @@ TOLD_TIMEOUT_S = 30.0
 
 
 def stack_file(folder: Path) -> Path:
-    """A stack.yml with the journal's function, whose journal is in the same folder."""
+    """A stack.yml with the journal's function, whose journal is in the same folder, and another one beside it."""
     path = folder / "stack.yml"
     path.write_text(
         "version: 1.0\nprovider:\n  name: openfaas\nfunctions:\n  journal:\n    lang: python3-http\n"
         f"    handler: {JOURNAL}\n    environment:\n      journal: {folder / 'journal'}\n"
+        "  other:\n    fprocess: cat\n"
     )
     return path
 
