@@ -37,7 +37,7 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_and_random_inputs_break_no_promise(name: str) -> None:
     @given(st.one_of(st.binary(max_size=200), st.sampled_from(seeds(name))), EDITS)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def run(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
         for place, length, text in edits:
             at = place % (len(data) + 1)
