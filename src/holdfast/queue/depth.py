@@ -22,6 +22,7 @@ from holdfast.function import FunctionRef
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
+from holdfast.queue.message import function_words
 from holdfast.queue.topology import MOST_PENDING, STREAM_PREFIX
 
 FOR_EVER = datetime(2200, 1, 1, tzinfo=UTC)
@@ -89,7 +90,7 @@ def matches(pattern: str, subject: str) -> bool:
 
 def pattern_of(queue: str, kind: str, function: FunctionRef) -> str:
     """What the subjects of a function's calls of one kind have in common, as message.py writes them."""
-    return f"{queue}.{kind}.{function.namespace}.{function.name.replace('.', '_')}.>"
+    return f"{queue}.{kind}.{function_words(function)}.>"
 
 
 async def consumers(connection: Connection, queue: str) -> list[Consumer]:

@@ -108,13 +108,9 @@ class Presence:
         connection.watch(self)
         self.back()
 
-    def workers(self) -> list[Worker]:
-        """All workers that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
-        return self._all()
-
     def workers_of(self, queue: str) -> list[Worker]:
         """The workers of a queue that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
-        return [worker for worker in self._all() if worker.queue == queue]
+        return [worker for worker in self.workers() if worker.queue == queue]
 
     def is_served(self, queue: str) -> bool | None:
         """Whether a queue has workers; None while that cannot be told: too short a time was listened."""
@@ -128,7 +124,8 @@ class Presence:
         self._connection.unwatch(self)
         self._connection.unsubscribe(self._sid)
 
-    def _all(self) -> list[Worker]:
+    def workers(self) -> list[Worker]:
+        """All workers that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
         before = self._loop.time() - FORGET_AFTER_S
         if self._connection.connected:
             # While there is no connection nobody can be heard: what was known last stands.
