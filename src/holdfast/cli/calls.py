@@ -12,7 +12,8 @@ import click
 
 from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option
 from holdfast.cli.exits import Exit
-from holdfast.cli.output import fields, table
+from holdfast.cli.listing import print_table
+from holdfast.cli.output import fields
 from holdfast.cli.progress import say
 from holdfast.cli.values import call_id, duration
 from holdfast.client import find_credentials
@@ -84,10 +85,7 @@ def list_(*, function: str, queue: str, status: str | None, limit: int, gateway:
     if output == "json":
         click.echo(json.dumps(found[:limit], indent=2))
     elif found:
-        first, *rest = table(_HEADING, [_row(call) for call in found[:limit]], right=frozenset({4, 5}))
-        click.secho(first, bold=True)
-        for line in rest:
-            click.echo(line)
+        print_table(_HEADING, [_row(call) for call in found[:limit]], right=frozenset({4, 5}))
     else:
         say("No calls.")
     if len(found) > limit:

@@ -12,7 +12,8 @@ import click
 from holdfast.cli import work
 from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option, output_option
 from holdfast.cli.exits import Exit
-from holdfast.cli.output import fields, plain, table
+from holdfast.cli.listing import print_table
+from holdfast.cli.output import fields, plain
 from holdfast.cli.progress import say
 from holdfast.cli.values import call_id
 from holdfast.client import find_credentials
@@ -80,10 +81,7 @@ def list_(*, function: str, queue: str, kind: str | None, limit: int, gateway: s
     if output == "json":
         click.echo(json.dumps(letters, indent=2))
     elif letters:
-        first, *rest = table(_HEADING, [_row(letter) for letter in letters], right=frozenset({5, 6}))
-        click.secho(first, bold=True)
-        for line in rest:
-            click.echo(line)
+        print_table(_HEADING, [_row(letter) for letter in letters], right=frozenset({5, 6}))
     else:
         say("No dead letters.")
     if len(found) > limit:

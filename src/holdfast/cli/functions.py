@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from holdfast.cli.command import Command, gateway_option, name_argument, namespace_option
-from holdfast.cli.output import fields, table
+from holdfast.cli.listing import print_table
+from holdfast.cli.output import fields
 from holdfast.client import find_credentials
 from holdfast.client.gateway import FunctionStatus, Gateway
 
@@ -64,10 +65,7 @@ def list_functions(*, gateway: str, namespace: str, verbose: bool, quiet: bool, 
     if verbose:
         heading += ["Image", "Created"]
         rows = [[*row, f.image, f.created_at] for row, f in zip(rows, functions, strict=True)]
-    first, *rest = table(heading, rows, right=frozenset({1, 2}))
-    click.secho(first, bold=True)
-    for line in rest:
-        click.echo(line)
+    print_table(heading, rows, right=frozenset({1, 2}))
 
 
 @click.command(

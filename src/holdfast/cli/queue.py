@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option, output_option
-from holdfast.cli.output import fields, span, table
+from holdfast.cli.listing import print_table
+from holdfast.cli.output import fields, span
 from holdfast.cli.values import duration
 from holdfast.client import find_credentials
 from holdfast.client.gateway import Gateway
@@ -45,10 +46,7 @@ def list_(*, gateway: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(queues, indent=2))
         return
-    first, *rest = table(_HEADING, [_row(one) for one in queues], right=frozenset({1, 2, 3, 4, 5}))
-    click.secho(first, bold=True)
-    for line in rest:
-        click.echo(line)
+    print_table(_HEADING, [_row(one) for one in queues], right=frozenset({1, 2, 3, 4, 5}))
 
 
 @queue.command(

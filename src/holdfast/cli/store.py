@@ -11,7 +11,8 @@ import click
 import holdfast
 from holdfast.cli import work
 from holdfast.cli.command import Command, Group, gateway_option, namespace_option, output_option
-from holdfast.cli.output import fields, table
+from holdfast.cli.listing import print_table
+from holdfast.cli.output import fields
 from holdfast.cli.plan import Overrides
 from holdfast.cli.values import deployable_name, duration, pair
 from holdfast.client import find_credentials
@@ -46,10 +47,7 @@ def list_(*, output: str) -> None:
     if output == "json":
         click.echo(json.dumps([_described(sample) for sample in samples.values()], indent=2))
         return
-    first, *rest = table(["Function", "Description"], [[name, DESCRIPTIONS[name]] for name in samples])
-    click.secho(first, bold=True)
-    for line in rest:
-        click.echo(line)
+    print_table(["Function", "Description"], [[name, DESCRIPTIONS[name]] for name in samples])
 
 
 @store.command("inspect", cls=Command, examples=[("one of them", "holdfast store inspect figlet")])
