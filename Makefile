@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lock bench fuzz faults soak clean
+.PHONY: help demo serve test check format lock bench scale fuzz faults soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/.ready ## Format the code and mend what the linter can
 
 bench: $(VENV)/.ready ## Measure beside the naive peer; writes bench/results/
 	@$(BIN)/python -m bench $(ARGS)
+
+scale: $(VENV)/.ready ## A million waiting calls, 1,000 functions, 10,000 connections (options: make scale ARGS="--only slow")
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## Fuzz what reads hostile bytes, guided by coverage (options: make fuzz ARGS="--seconds 600 requests")
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import shutil
-import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 from bench import report
-from bench.child import ROOT, BenchError, told
+from bench.child import BenchError, told
+from bench.command import RESULTS, data_folder, report_name, run_to_the_end, say, some_of
 from bench.holdfast_peer import holdfast
 from bench.machine import machine
 from bench.meter import ProcessGone, memory_mb
@@ -28,10 +24,6 @@ from holdfast.errors import HoldfastError
 
 PEERS = ("holdfast", "naive")
 DURABILITIES: tuple[Durability, ...] = get_args(Durability)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -111,15 +103,6 @@ def _memory(peer: Peer) -> dict[str, float]:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    def some_of(allowed: tuple[str, ...]) -> Any:
-        def parse(text: str) -> list[str]:
-            chosen = text.split(",")
-            if unknown := set(chosen) - set(allowed):
-                raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not among {', '.join(allowed)}")
-            return [name for name in allowed if name in chosen]
-
-        return parse
-
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
 
@@ -133,7 +116,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of each measurement (3)")
     parser.add_argument("--calls", type=int, help="most calls that wait in run and callback (20000)")
     parser.add_argument("--quick", action="store_true", help="one second per measurement, at most 3000 calls")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder of the report")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     options = parser.parse_args(arguments)
     options.seconds = options.seconds or (1.0 if options.quick else 3.0)
     options.calls = options.calls or (3_000 if options.quick else 20_000)
@@ -141,20 +124,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 async def _run(options: argparse.Namespace, command: str) -> int:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
-    data = ROOT / ".holdfast"  # beside the project, not in /tmp: a memory file system would make every fsync free
-    data.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=data))
     bench = Bench(options)
-    facts = machine(folder)
     problem = ""
-    try:
-        await bench.run(folder)
-    except (BenchError, ProcessGone, HoldfastError, OSError, ExceptionGroup) as error:
-        problem = told(error)
-        say(f"the bench could not go on: {problem}")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder:
+        facts = machine(folder)
+        try:
+            await bench.run(folder)
+        except (BenchError, ProcessGone, HoldfastError, OSError, ExceptionGroup) as error:
+            problem = told(error)
+            say(f"the bench could not go on: {problem}")
     if not bench.rows:
         return 1
     text = report.markdown(bench.rows, facts, bench.footprints, command, problem)
@@ -166,8 +144,8 @@ async def _run(options: argparse.Namespace, command: str) -> int:
         "problem": problem,
     }
     whole = bench.whole and not problem
-    name = f"{datetime.now(UTC):%Y-%m-%d}-{facts['commit'].rstrip('+')}" + ("" if whole else "-part")
-    path = report.write(options.out, name, text, content, latest=whole)
+    name = report_name(facts) + ("" if whole else "-part")
+    path = report.write(options.out, name, text, content, latest="latest" if whole else "")
     print(text)
     say(f"written to {path}")
     failed = [row for row in bench.rows if row.failures]
@@ -179,11 +157,7 @@ async def _run(options: argparse.Namespace, command: str) -> int:
 def main() -> int:
     arguments = sys.argv[1:]
     command = " ".join(["python -m bench", *arguments])
-    try:
-        return asyncio.run(_run(_options(arguments), command))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("stopped; nothing was written")
-        return 130
+    return run_to_the_end(_run(_options(arguments), command))
 
 
 if __name__ == "__main__":

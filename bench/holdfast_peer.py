@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,8 +22,14 @@ READY_S = 30
 
 
 @contextlib.asynccontextmanager
-async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
-    """Start it with its data in `folder`."""
+async def holdfast(
+    durability: Durability,
+    folder: Path,
+    *options: str,
+    stack: Path = ROOT / "bench" / "stack.yml",
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Peer]:
+    """Start it with its data in `folder`. Further `options` of serve come after those that are usual here."""
     ready_file = folder / "ready.json"
     argv: list[str | Path] = [
         BIN / "holdfast",
@@ -36,9 +42,9 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
         folder / "data",
     ]
     argv += ["--durability", durability, "--gateways", "1", "--workers", "1", "--max-inflight", "64", "--no-auth"]
-    argv += ["--ready-file", ready_file, "--stack", ROOT / "bench" / "stack.yml"]
+    argv += ["--ready-file", ready_file, "--stack", stack, *options]
     started = time.monotonic()
-    async with running("holdfast serve", argv) as serve:
+    async with running("holdfast serve", argv, environ) as serve:
         await serve.ready(written(ready_file), READY_S)
         ready_s = time.monotonic() - started
         ready = json.loads(ready_file.read_text())
@@ -54,6 +60,7 @@ async def holdfast(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
                 parts=_parts(serve, ready),
                 ready_s=ready_s,
                 echo_port=echo_port,
+                metrics_port=urlsplit(ready["metrics"]).port,
             )
 
 

@@ -3,7 +3,7 @@
     python -m bench.load            one LoadSpec as JSON on standard input, the result on standard output
 
 A closed loop: throughput and latency are two views of one thing (connections = throughput times mean latency). The
-request is made once and sent as it is; of an answer only the status and the end are looked at. Measured against a
+requests are made once and sent as they are; of an answer only the status and the end are looked at. Measured against a
 server that costs nothing, with 64 connections: 6 µs of CPU per request, half of it the kernel's, so that on two cores
 the load is not what is measured.
 """
@@ -11,9 +11,11 @@ the load is not what is measured.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any, Self, cast
 
 from bench.child import ask_once, serve_lines
@@ -23,6 +25,8 @@ from bench.meter import cpu_seconds, spent
 
 ANSWER_TIMEOUT_S = 30
 """Longest wait for the answers that are outstanding when the measurement ends."""
+PICKS = 50_000
+"""Random choices, made beforehand and gone through in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,8 @@ class LoadSpec:
     """What to send, how long, and whose CPU time to read at both ends of the measured window."""
 
     port: int
-    request: str
-    """The request, decoded as Latin-1."""
+    requests: list[str]
+    """Each time one of them at random, decoded as Latin-1."""
     connections: int
     seconds: float
     warmup_s: float
@@ -49,12 +53,21 @@ class LoadSpec:
         return cls(**fields)
 
 
+def post_request(target: str, port: int, body: str, headers: dict[str, str] | None = None) -> str:
+    """A request for LoadSpec."""
+    lines = {"Host": f"127.0.0.1:{port}", "Content-Type": "text/plain", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in (lines | (headers or {})).items())
+    return f"POST {target} HTTP/1.1\r\n{head}\r\n{body}"
+
+
 class Load:
     """One run: what its connections share."""
 
     def __init__(self, spec: LoadSpec) -> None:
         self.spec = spec
-        self.request = spec.request.encode("latin-1")
+        requests = [request.encode("latin-1") for request in spec.requests]
+        picked = requests if len(requests) == 1 else random.Random(1).choices(requests, k=PICKS)
+        self.next_request = cycle(picked).__next__
         self.framing = Framing()
         self.sending = True
         self.latencies: list[float] = []
@@ -145,7 +158,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._sent_at = time.perf_counter()
-        self._transport.write(self._load.request)
+        self._transport.write(self._load.next_request())
 
     def data_received(self, data: bytes) -> None:
         load = self._load
@@ -167,7 +180,7 @@ class _Connection(asyncio.Protocol):
         if len(load.latencies) >= load.most:
             load.full.set()
         self._sent_at = now
-        self._transport.write(load.request)
+        self._transport.write(load.next_request())
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A close after an answer and before the next request can happen to any client; it is still no good answer.

@@ -51,6 +51,11 @@ def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, 
     return {part: after[part] - seconds for part, seconds in before.items()}
 
 
+def us_each(used: Mapping[str, float], requests: int) -> dict[str, float]:
+    """CPU µs of each request, by part."""
+    return {part: round(seconds / requests * 1e6, 2) for part, seconds in used.items() if part != MACHINE}
+
+
 def elsewhere(used: Mapping[str, float], seconds: float) -> float:
     """The share of the machine's CPU time within `seconds` that went to others than the parts, 0 to 1."""
     others = used[MACHINE] - sum(cpu for part, cpu in used.items() if part != MACHINE)

@@ -33,6 +33,8 @@ class Peer:
     """From the first process's start until calls could be made."""
     echo_port: int | None = None
     """The port of the function echo itself, past the gateway; None where nobody tells."""
+    metrics_port: int | None = None
+    """Where the gateway's metrics are; None where there are none."""
 
     @property
     def workers(self) -> list[int]:

@@ -46,8 +46,19 @@ def markdown(
     rows: Sequence[Row], facts: dict[str, Any], footprints: Sequence[dict[str, Any]], command: str, problem: str
 ) -> str:
     """The whole report. `problem`: why it ends early, if it does."""
-    lines = [
-        "# Benchmark",
+    lines = []
+    for scenario, title in TITLES.items():
+        chosen = [row for row in rows if row.scenario == scenario]
+        if chosen:
+            lines += [f"## {title}", "", *_table(chosen), ""]
+    lines += ["## Ready, and memory", "", *_footprints(footprints), "", "## How to read it", "", NOTES]
+    return whole("Benchmark", command, facts, problem, lines)
+
+
+def whole(title: str, command: str, facts: dict[str, Any], problem: str, lines: Sequence[str]) -> str:
+    """A report of any bench: by which command, of what, on which machine; then its lines."""
+    head = [
+        f"# {title}",
         "",
         f"Made by `{command}` on {facts['date']}, commit {facts['commit']}.",
         "",
@@ -55,13 +66,8 @@ def markdown(
         "",
     ]
     if problem:
-        lines += [f"**The bench could not go on: {problem}**", ""]
-    for scenario, title in TITLES.items():
-        chosen = [row for row in rows if row.scenario == scenario]
-        if chosen:
-            lines += [f"## {title}", "", *_table(chosen), ""]
-    lines += ["## Ready, and memory", "", *_footprints(footprints), "", "## How to read it", "", NOTES]
-    return "\n".join(lines)
+        head += [f"**The bench could not go on: {problem}**", ""]
+    return "\n".join([*head, *lines])
 
 
 def _machine(facts: dict[str, Any]) -> str:
@@ -88,14 +94,14 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "load µs",
     ]
     ratios = ["rate", "CPU", "p99"]
-    lines = [_line([*words, *numbers, "elsewhere", *ratios]), _line(["---"] * 3 + ["--:"] * 13)]
+    lines = [line([*words, *numbers, "elsewhere", *ratios]), line(["---"] * 3 + ["--:"] * 13)]
     for row in rows:
         times, cpu = row.latency_ms, row.cpu_us
         costs = [*(cpu[part] for part in SYSTEM[:3]), all_us(row), cpu.get("function", 0), cpu.get("load", 0)]
         cells = [row.what, row.durability, row.peer, f"{row.per_second:,.0f}"]
         cells += [f"{times['p50']:.2f}", f"{times['p99']:.2f}"] if times else ["", ""]
         cells += [*(f"{cost:.0f}" for cost in costs), f"{row.elsewhere:.0%}"]
-        lines.append(_line(cells + _ratios(row, rows)))
+        lines.append(line(cells + _ratios(row, rows)))
     return lines + _remarks(rows)
 
 
@@ -134,10 +140,10 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 
 def _footprints(footprints: Sequence[dict[str, Any]]) -> list[str]:
     head = ["system", "durability", "ready after s", "memory MB", "of which", "after all calls MB", "of which"]
-    lines = [_line(head), _line(["---", "---", "--:", "--:", "---", "--:", "---"])]
+    lines = [line(head), line(["---", "---", "--:", "--:", "---", "--:", "---"])]
     for one in footprints:
         cells = [one["peer"], one["durability"], f"{one['ready_s']:.2f}"]
-        lines.append(_line(cells + _sizes(one["memory_mb"]) + _sizes(one.get("memory_after_mb", {}))))
+        lines.append(line(cells + _sizes(one["memory_mb"]) + _sizes(one.get("memory_after_mb", {}))))
     return lines
 
 
@@ -146,7 +152,8 @@ def _sizes(memory: dict[str, float]) -> list[str]:
     return [f"{sum(memory.values()):.0f}" if memory else "", parts]
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -162,11 +169,11 @@ def one_line(row: Row) -> str:
     )
 
 
-def write(folder: Path, name: str, text: str, content: dict[str, Any], *, latest: bool) -> Path:
-    """Write the report under `name`, and as the latest one if it is to be; the Markdown file's path."""
+def write(folder: Path, name: str, text: str, content: dict[str, Any], *, latest: str) -> Path:
+    """Write the report under `name`, and as the newest one under `latest` if that is given; the Markdown's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
-    for target in (path, folder / "latest.md") if latest else (path,):
+    for target in (path, folder / f"{latest}.md") if latest else (path,):
         target.write_text(text, encoding="utf-8")
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

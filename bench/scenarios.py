@@ -19,8 +19,8 @@ from typing import Any, Literal, get_args
 
 from bench.child import BenchError
 from bench.figures import Latency
-from bench.load import LoadSpec
-from bench.meter import MACHINE, cpu_seconds, elsewhere, spent
+from bench.load import LoadSpec, post_request
+from bench.meter import cpu_seconds, elsewhere, spent, us_each
 from bench.peer import Peer
 from bench.processes import stopped
 from bench.receiver import Receiver
@@ -119,14 +119,14 @@ class Scenarios:
         return self._row("accept", _connections(connections), result, "202")
 
     async def _sync(self, connections: int) -> Row:
-        request = _post("/function/echo", self._peer.port, BODY)
+        request = post_request("/function/echo", self._peer.port, BODY)
         result = await self._load(request, connections).run()
         return self._row("sync", _connections(connections), result, "200")
 
     async def _past_the_gateway(self, port: int) -> Row:
         """The same calls to the function's own port: what there is to be had, and what the gateway takes of it."""
         connections = self._plan.sync_connections[-1]
-        result = await self._load(_post("/", port, BODY), connections, port=port).run()
+        result = await self._load(post_request("/", port, BODY), connections, port=port).run()
         return self._row("sync", f"{_connections(connections)}, the function's own port", result, "200")
 
     async def _drain(self, name: Name, *, callback: bool) -> Row:
@@ -158,7 +158,7 @@ class Scenarios:
             seconds=seconds,
             per_second=(done["per_second"] if callback else _drain_rate(looks)) or calls / seconds,
             latency_ms=None,
-            cpu_us=_each(used, calls),
+            cpu_us=us_each(used, calls),
             elsewhere=round(elsewhere(used, measured_s), 3),
             failures=failures,
             again=done["again"],
@@ -177,12 +177,12 @@ class Scenarios:
         ]
 
     def _async_request(self, **headers: str) -> str:
-        return _post("/async-function/echo", self._peer.port, BODY, headers)
+        return post_request("/async-function/echo", self._peer.port, BODY, headers)
 
     def _load(self, request: str, connections: int, most: int = 0, port: int | None = None) -> LoadSpec:
         return LoadSpec(
             port=port or self._peer.port,
-            request=request,
+            requests=[request],
             connections=connections,
             seconds=self._plan.seconds,
             warmup_s=0 if most else self._plan.warmup_s,
@@ -219,25 +219,15 @@ class Scenarios:
             seconds=result["seconds"],
             per_second=requests / result["seconds"],
             latency_ms=result["latency_ms"],
-            cpu_us=_each(result["cpu_s"], requests),
+            cpu_us=us_each(result["cpu_s"], requests),
             elsewhere=round(elsewhere(result["cpu_s"], result["seconds"]), 3),
             failures=result["failures"] | others,
             again=result.get("again", 0),
         )
 
 
-def _post(target: str, port: int, body: str, headers: dict[str, str] | None = None) -> str:
-    lines = {"Host": f"127.0.0.1:{port}", "Content-Type": "text/plain", "Content-Length": str(len(body))}
-    head = "".join(f"{name}: {value}\r\n" for name, value in (lines | (headers or {})).items())
-    return f"POST {target} HTTP/1.1\r\n{head}\r\n{body}"
-
-
 def _connections(number: int) -> str:
     return "1 connection" if number == 1 else f"{number} connections"
-
-
-def _each(used: dict[str, float], requests: int) -> dict[str, float]:
-    return {part: round(seconds / requests * 1e6, 2) for part, seconds in used.items() if part != MACHINE}
 
 
 def _drain_rate(looks: list[tuple[float, int]]) -> float:

@@ -51,15 +51,19 @@ class Stream:
 
         Raises BenchError after `timeout_s`, ProcessGone as soon as one of the parts has ended.
         """
+        looks = await self.watch(parts, timeout_s)
+        if looks[-1][1]:
+            raise BenchError(f"{looks[-1][1]} calls still wait in {self.name} after {timeout_s:g} s")
+        return looks
+
+    async def watch(self, parts: Parts, seconds: float) -> list[tuple[float, int]]:
+        """As `drain`, for so long at most: calls may still wait after it."""
         looks: list[tuple[float, int]] = []
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not looks or looks[-1][1]:
-                    looks.append((time.perf_counter(), await self.waiting()))
-                    cpu_seconds(parts)
-                    await asyncio.sleep(_LOOK_AGAIN_S)
-        except TimeoutError:
-            raise BenchError(f"{looks[-1][1]} calls still wait in {self.name} after {timeout_s:g} s") from None
+        ends = time.perf_counter() + seconds
+        while not looks or (looks[-1][1] and looks[-1][0] < ends):
+            looks.append((time.perf_counter(), await self.waiting()))
+            cpu_seconds(parts)
+            await asyncio.sleep(_LOOK_AGAIN_S)
         return looks
 
 
