@@ -46,6 +46,7 @@ from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.delivery import Delivery, Memory, is_delivery, read_receipt
 from holdfast.queue.handout import Handout, Stopped
+from holdfast.queue.held_ack import HeldAck
 from holdfast.queue.topology import DURABLE, StreamState, stream_state
 from holdfast.queue.wire import Msg
 
@@ -128,6 +129,8 @@ class Consumer:
         self._heard = False  # since the last look of `_listen`
         self._silences = 0
         self._handout = Handout()
+        # A lane may hand out only so many calls that are not acknowledged: none of its acknowledgements waits.
+        self._held = HeldAck(lambda delivery: self._conclude(delivery, b"+ACK")) if durable == DURABLE else None
         self._inflight: dict[bytes, Delivery] = {}
         self._settled = Memory(REMEMBERED)
         self._recent: deque[bytes] = deque(maxlen=RESENT)
@@ -189,6 +192,8 @@ class Consumer:
         self.stop()
         for delivery in list(self._inflight.values()):
             delivery.nak()
+        if self._held is not None:
+            self._held.release()
         if self._unsent:
             self._all_sent = self._loop.create_future()
             await asyncio.wait([self._all_sent], timeout=CLOSE_TIMEOUT_S)
@@ -276,9 +281,9 @@ class Consumer:
         """Something for an inbox that is not in use any more."""
         if not is_delivery(message):
             return
-        key, _, delivered = read_receipt(message.reply)
-        if key in self._inflight or key in self._settled:
-            self._known(message, key, delivered)
+        receipt = read_receipt(message.reply)
+        if receipt.key in self._inflight or receipt.key in self._settled:
+            self._known(message, receipt.key, receipt.delivered)
         else:
             self._send(wire.pub(message.reply, b"-NAK"))
 
@@ -313,6 +318,12 @@ class Consumer:
             return
         if word != b"-NAK":
             self._settled.add(delivery.key)
+        if word == b"+ACK" and self._held is not None:
+            self._held.take(delivery)
+        else:
+            self._conclude(delivery, word)
+
+    def _conclude(self, delivery: Delivery, word: bytes) -> None:
         if not delivery.reply:
             return
         if not self._ready or not self._connection.connected:
@@ -351,6 +362,8 @@ class Consumer:
         """Drop what was asked: an inbox without a subscription makes the server drop the pulls too."""
         self._ready = False
         self._asked = 0
+        if self._held is not None:
+            self._held.release()
         if self._resuming is not None:
             self._resuming.cancel()
         if not self._stopped:

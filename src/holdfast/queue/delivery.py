@@ -21,6 +21,8 @@ class Receipt(NamedTuple):
     """Its place in the stream."""
     delivered: int
     """How often it was delivered, this time included."""
+    behind: int
+    """How many more of its consumer waited when it was handed out."""
 
 
 def is_delivery(message: Msg) -> bool:
@@ -37,13 +39,16 @@ def read_receipt(reply: bytes) -> Receipt:
     words = reply.split(b".")
     at = 4 if len(words) == 9 else 6
     sequence = words[at + 1]
-    return Receipt(b"%b@%b" % (sequence, words[at + 3]), int(sequence), int(words[at]))
+    return Receipt(b"%b@%b" % (sequence, words[at + 3]), int(sequence), int(words[at]), int(words[at + 4]))
 
 
 class Delivery:
     """A message handed out, to be settled once by ack, nak or term; a second settlement does nothing."""
 
-    __slots__ = ("_settle", "delivered", "doubtful", "headers", "key", "payload", "reply", "sequence", "subject")
+    __slots__ = (
+        *("_settle", "behind", "delivered", "doubtful", "headers", "key"),
+        *("payload", "reply", "sequence", "subject"),
+    )
 
     def __init__(
         self, message: Msg, receipt: Receipt, settle: Callable[[Delivery, bytes], None], *, doubtful: bool = False
@@ -57,7 +62,7 @@ class Delivery:
         self.payload = message.payload
         self.reply = message.reply
         """Where settlements go; empty when the stream is not there any more. The consumer keeps it current."""
-        self.key, self.sequence, self.delivered = receipt
+        self.key, self.sequence, self.delivered, self.behind = receipt
 
     def ack(self) -> None:
         """The call has ended: the message leaves the queue and is not run again."""

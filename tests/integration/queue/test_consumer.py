@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from holdfast.queue import consumer as consumer_module
-from holdfast.queue import wire
+from holdfast.queue import held_ack, wire
 from holdfast.queue.connection import connect
 from holdfast.queue.consumer import Consumer, Delivery, Stopped, consume
 from holdfast.queue.topology import DURABLE, stream_of
@@ -87,6 +87,47 @@ async def test_free_slots_are_asked_for_even_when_no_further_slot_becomes_free(q
         consumer.free()  # one of eight: below the quarter, nothing is asked
         await queue.put(b"y")
         assert (await within(5, consumer.next())).payload == b"y"
+
+
+LONG = held_ack.DEEP + 10
+
+
+async def test_a_long_queue_is_never_without_a_call_that_is_not_acknowledged(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_ack, "LAG_S", 3600.0)
+    await queue.put(*[b"x"] * LONG)
+    async with consuming(queue, 2) as consumer:
+        for delivery in [await within(5, consumer.next()) for _ in range(2)]:
+            delivery.ack()
+        await queue.until_left(LONG - 1)
+        assert (await queue.consumer())["num_ack_pending"] == 1
+        consumer.free()
+        (await within(5, consumer.next())).ack()
+        await queue.until_left(LONG - 2)
+        assert (await queue.consumer())["num_ack_pending"] == 1
+    await queue.until_left(LONG - 3)
+
+
+async def test_the_last_acknowledgement_of_a_long_queue_comes_after_a_moment_if_no_other_does(queue: Queue) -> None:
+    await queue.put(*[b"x"] * LONG)
+    async with consuming(queue, 2) as consumer:
+        for delivery in [await within(5, consumer.next()) for _ in range(2)]:
+            delivery.ack()
+        await queue.until_left(LONG - 2)
+
+
+async def test_an_acknowledgement_that_is_held_back_survives_the_loss_of_its_connection(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_ack, "LAG_S", 3600.0)
+    await queue.put(*[b"x"] * LONG)
+    async with consuming(queue) as consumer:
+        (await within(5, consumer.next())).ack()
+        await queue.server.restart()
+        consumer.free()
+        async with connect(queue.server.settings(), name="after") as connection:
+            await Queue(queue.server, connection).until_left(LONG - 1)
 
 
 async def test_two_consumers_share_the_work(queue: Queue) -> None:

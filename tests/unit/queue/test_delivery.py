@@ -17,7 +17,7 @@ from holdfast.queue.wire import Msg
     ],
 )
 def test_a_receipt_is_read_in_each_of_its_forms(reply: bytes) -> None:
-    assert read_receipt(reply) == Receipt(b"41@1795511424135349825", sequence=41, delivered=3)
+    assert read_receipt(reply) == Receipt(b"41@1795511424135349825", sequence=41, delivered=3, behind=9)
 
 
 def test_the_same_sequence_of_another_stream_is_another_message() -> None:
