@@ -14,7 +14,7 @@ from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.api import TIMEOUT_S, ask, last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
-from holdfast.queue.depth import Consumer, consumer_named, consumers
+from holdfast.queue.depth import Consumer, consumer_named, consumers, subject_of
 from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
 from holdfast.queue.topology import STREAM_PREFIX
@@ -89,7 +89,7 @@ async def messages_from(connection: Connection, stream: str, sequence: int, patt
             if not end.done():
                 end.set_result(status)
             return
-        subject = (wire.header(message.headers, b"Nats-Subject") or b"").decode("utf-8", "replace")
+        subject = subject_of(message)
         at = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
         found.append(Standing(subject, at, message.headers, message.payload))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,17 @@ async def test_what_waits_runs_and_is_scheduled_is_told_apart_and_by_function(qu
         assert counted.total() == 4
         assert counted[functions[1]] in {1, 2}  # the order in which five confirmations came is not ours
         assert functions[2] not in counted
+
+
+async def test_the_age_of_the_oldest_call_is_that_of_one_that_can_run(queue: Queue) -> None:
+    at = datetime.now(UTC) + timedelta(hours=1)
+    await Publisher(queue.connection, 10).confirm(*to_publish_later(QUEUE, call("a"), at))
+    await asyncio.sleep(0.2)
+    before = time.monotonic()
+    await put(queue, "a")
+    age = (await depth(queue.connection, QUEUE)).oldest_age_s
+    assert age is not None
+    assert age <= time.monotonic() - before
 
 
 async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(queue: Queue) -> None:
