@@ -39,7 +39,7 @@ async def test_after_a_kill_of_the_server_what_was_acknowledged_is_not_handed_ou
             delivery.ack()
             consumer.free()
         await nothing_comes(consumer, 2 * queue.ack_wait_s)
-        assert await queue.left() == 0
+        await queue.until_left(0)
 
 
 async def test_after_a_kill_of_the_server_what_runs_goes_on_and_is_acknowledged(queue: Queue) -> None:
@@ -69,7 +69,7 @@ async def test_what_ends_while_the_server_is_dead_is_acknowledged_when_it_is_bac
             consumer.free()
         await queue.server.start()
         await nothing_comes(consumer, 2 * queue.ack_wait_s)
-        assert await queue.left() == 0
+        await queue.until_left(0)
 
 
 async def test_two_workers_through_three_kills_run_everything_and_no_acknowledged_call_again(queue: Queue) -> None:
