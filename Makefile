@@ -31,7 +31,7 @@ format: $(VENV)/.ready ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.ready ## Measure beside the naive peer; writes bench/results/
+bench: $(VENV)/.peers ## Measure beside the same work on other tools; writes bench/results/
 	@$(BIN)/python -m bench $(ARGS)
 
 scale: $(VENV)/.ready ## A million waiting calls, 1,000 functions, 10,000 connections (options: make scale ARGS="--only slow")
@@ -51,6 +51,8 @@ lock: $(VENV)/.uv ## Choose the newest versions again and write requirements.loc
 	  --custom-compile-command "make lock" --group dev --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --group fuzz --output-file requirements-fuzz.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --constraint requirements.lock --group peers --output-file requirements-peers.lock
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -69,4 +71,8 @@ $(VENV)/.ready: $(VENV)/.uv requirements.lock pyproject.toml
 
 $(VENV)/.fuzz: $(VENV)/.ready requirements-fuzz.lock
 	@$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements-fuzz.lock
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.ready requirements-peers.lock
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements-peers.lock
 	@touch $@

@@ -1,4 +1,4 @@
-"""`python -m bench`: start both systems, measure, write the report. Non-zero only when something does not work."""
+"""`python -m bench`: start the systems, measure, write the report. Non-zero only when something does not work."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import argparse
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, get_args
 
-from bench import report
+from bench import report, systems
 from bench.child import BenchError, told
 from bench.command import RESULTS, data_folder, report_name, run_to_the_end, say, some_of
-from bench.holdfast_peer import holdfast
 from bench.machine import machine
 from bench.meter import ProcessGone, memory_mb
-from bench.naive.peer import naive
 from bench.peer import Durability, Peer
 from bench.receiver import receiver
 from bench.scenarios import NAMES, WITHOUT_FSYNC_ONLY, Name, Plan, Row, Scenarios
 from holdfast.errors import HoldfastError
 
-PEERS = ("holdfast", "naive")
 DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 
 
@@ -42,11 +38,10 @@ class Bench:
 
     @property
     def whole(self) -> bool:
-        """Whether all scenarios of both systems were asked for, at full length."""
+        """Whether all scenarios of all systems were asked for, at full length."""
         asked = self._options
-        return (asked.only, asked.peers, asked.durability) == (list(NAMES), list(PEERS), list(DURABILITIES)) and (
-            not asked.quick
-        )
+        everything = (list(NAMES), list(systems.NAMES), list(DURABILITIES))
+        return (asked.only, asked.peers, asked.durability) == everything and not asked.quick
 
     async def run(self, folder: Path) -> None:
         """Measure everything, one durability after the other."""
@@ -61,7 +56,7 @@ class Bench:
             for name in self._options.peers:
                 (folder / name).mkdir(parents=True)
                 say(f"starting {name} with durability {durability} …")
-                peers.append(await stack.enter_async_context(self._peer(name, durability, folder / name)))
+                peers.append(await stack.enter_async_context(systems.start(name, durability, folder / name)))
             arrivals = await stack.enter_async_context(receiver())
             footprints = [_footprint(peer) for peer in peers]
             self.footprints += footprints
@@ -85,9 +80,6 @@ class Bench:
                 say(report.one_line(row))
         return found
 
-    def _peer(self, name: str, durability: Durability, folder: Path) -> AbstractAsyncContextManager[Peer]:
-        return holdfast(durability, folder) if name == "holdfast" else naive(durability, folder)
-
 
 def _footprint(peer: Peer) -> dict[str, Any]:
     return {
@@ -106,9 +98,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
 
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Holdfast beside the naive peer.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Holdfast beside its peers.")
     parser.add_argument("--only", type=some_of(NAMES), default=list(NAMES), help=f"some of {','.join(NAMES)}")
-    parser.add_argument("--peers", type=some_of(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument(
+        "--peers", type=some_of(systems.NAMES), default=list(systems.NAMES), help=f"some of {','.join(systems.NAMES)}"
+    )
     parser.add_argument(
         "--durability", type=some_of(DURABILITIES), default=list(DURABILITIES), help=f"some of {','.join(DURABILITIES)}"
     )
@@ -124,6 +118,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 async def _run(options: argparse.Namespace, command: str) -> int:
+    try:
+        systems.need(options.peers)
+    except BenchError as error:
+        say(told(error))
+        return 1
     bench = Bench(options)
     problem = ""
     with data_folder() as folder:

@@ -56,7 +56,7 @@ async def holdfast(
                 name="Holdfast",
                 durability=durability,
                 port=port,
-                stream=calls,
+                queue=calls,
                 parts=_parts(serve, ready),
                 ready_s=ready_s,
                 echo_port=echo_port,

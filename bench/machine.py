@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,9 +18,14 @@ from typing import Any
 import psutil
 
 from bench.child import ROOT
+from bench.servers import find_redis
 from holdfast.queue import embedded
 
-LIBRARIES = ("uvloop", "httptools", "nats-py", "aiohttp", "starlette", "uvicorn")
+LIBRARIES = (
+    *("uvloop", "httptools", "nats-py", "aiohttp", "starlette", "uvicorn"),
+    *("fastapi", "celery", "redis", "urllib3", "taskiq", "taskiq-nats"),
+)
+"""Named in the report where they are installed."""
 
 
 def machine(data_folder: Path) -> dict[str, Any]:
@@ -31,7 +39,8 @@ def machine(data_folder: Path) -> dict[str, Any]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "nats_server": _output([str(embedded.find_binary()), "--version"]).removeprefix("nats-server: "),
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "redis_server": _redis_version(),
+        "libraries": dict(_versions()),
         "data_filesystem": _filesystem(data_folder),
         "fsync_us": _fsync_us(data_folder),
         "load_average_before": round(os.getloadavg()[0], 2),
@@ -43,6 +52,19 @@ def commit() -> str:
     name = _output(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]) or "unknown"
     changed = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
     return name + ("+" if changed else "")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+def _redis_version() -> str:
+    """Such as 6.2.14; empty where there is none."""
+    binary = find_redis()
+    found = re.search(r"v=(\S+)", _output([binary, "--version"])) if binary else None
+    return found.group(1) if found else ""
 
 
 def _output(argv: list[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.child import BenchError
-from bench.stream import Stream
+from bench.queue import Queue
 
 Durability = Literal["os", "disk"]
 
@@ -26,15 +26,17 @@ class Peer:
     durability: Durability
     port: int
     """The gateway's, on 127.0.0.1."""
-    stream: Stream
+    queue: Queue
     parts: dict[str, list[int]]
-    """Process ids by part: gateway, worker, nats-server, function, and what else belongs to it."""
+    """Process ids by part: gateway, worker, nats-server or redis-server, function, and what else belongs to it."""
     ready_s: float
     """From the first process's start until calls could be made."""
     echo_port: int | None = None
     """The port of the function echo itself, past the gateway; None where nobody tells."""
     metrics_port: int | None = None
     """Where the gateway's metrics are; None where there are none."""
+    synchronous: bool = True
+    """Whether it has /function/<name> as well: a task queue is no way to call a function synchronously."""
 
     @property
     def workers(self) -> list[int]:
@@ -44,16 +46,26 @@ class Peer:
 async def call_functions(name: str, port: int) -> None:
     """Call each function once through a gateway. Raises BenchError unless all answer 200."""
     for function in FUNCTIONS:
-        request = (
-            f"POST /function/{function} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nHi"
-        )
-        try:
-            async with asyncio.timeout(FIRST_CALL_S):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(request.encode())
-                answer = await reader.read()
-                writer.close()
-        except TimeoutError:
-            raise BenchError(f"{name} did not answer a call of {function} within {FIRST_CALL_S} s") from None
-        if answer[9:12] != b"200":
-            raise BenchError(f"{name} answered a call of {function} with {answer.decode('latin-1')!r} instead of 200")
+        await _post(name, port, f"/function/{function}", expected=b"200")
+
+
+async def accept_functions(name: str, port: int, queue: Queue) -> None:
+    """Have each function called once through the queue. Raises BenchError unless all are accepted and run."""
+    for function in FUNCTIONS:
+        await _post(name, port, f"/async-function/{function}", expected=b"202")
+    await queue.until_idle(FIRST_CALL_S)
+
+
+async def _post(name: str, port: int, path: str, *, expected: bytes) -> None:
+    request = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nHi"
+    try:
+        async with asyncio.timeout(FIRST_CALL_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request.encode())
+            answer = await reader.read()
+            writer.close()
+    except TimeoutError:
+        raise BenchError(f"{name} did not answer POST {path} within {FIRST_CALL_S} s") from None
+    if answer[9:12] != expected:
+        seen = answer.decode("latin-1")
+        raise BenchError(f"{name} answered POST {path} with {seen!r} instead of {expected.decode()}")

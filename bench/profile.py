@@ -16,11 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import report
+from bench import report, systems
 from bench.child import BenchError, told
-from bench.holdfast_peer import holdfast
 from bench.meter import ProcessGone
-from bench.naive.peer import naive
 from bench.receiver import receiver
 from bench.scenarios import NAMES, Name, Plan, Scenarios
 from holdfast.errors import HoldfastError
@@ -31,12 +29,12 @@ STOP_S = 20
 
 async def profile(peer_name: str, part: str, scenario: Name, plan: Plan, out: Path) -> None:
     """Run one scenario with py-spy attached to the first process of a part."""
+    systems.need([peer_name])
     py_spy = shutil.which("py-spy")
     if py_spy is None:
         raise BenchError("py-spy was not found on PATH: install it with `uv tool install py-spy`")
     with tempfile.TemporaryDirectory(prefix="holdfast-profile-") as folder:
-        start = holdfast if peer_name == "holdfast" else naive
-        async with start("os", Path(folder)) as peer, receiver() as arrivals:
+        async with systems.start(peer_name, "os", Path(folder)) as peer, receiver() as arrivals:
             if part not in peer.parts:
                 raise BenchError(f"{peer.name} has no part {part}: choose one of {', '.join(peer.parts)}")
             # Without --nonblocking it would halt the process for each sample, and fail on one that is held still.
@@ -58,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description="Draw a part's flame graph.")
     parser.add_argument("part", help="gateway, worker, function, provider")
     parser.add_argument("scenario", choices=NAMES)
-    parser.add_argument("--peer", choices=("holdfast", "naive"), default="holdfast")
+    parser.add_argument("--peer", choices=systems.NAMES, default="holdfast")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--out", type=Path, default=Path("profile.svg"))
     options = parser.parse_args()

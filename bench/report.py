@@ -9,8 +9,10 @@ from typing import Any
 
 from bench.scenarios import Row
 
-SYSTEM = ("gateway", "worker", "nats-server", "provider", "supervisor")
-"""Parts whose cost is the system's own, in the order of the columns. Functions and load are nobody's merit."""
+COLUMNS = {"gateway µs": ("gateway",), "worker µs": ("worker",), "server µs": ("nats-server", "redis-server")}
+"""The parts that have a column of their own."""
+SYSTEM = (*(part for parts in COLUMNS.values() for part in parts), "provider", "supervisor")
+"""Parts whose cost is the system's own. Functions and load are nobody's merit."""
 
 TITLES = {
     "accept": "Accept: `POST /async-function/echo` answered 202, nothing is run meanwhile",
@@ -24,19 +26,27 @@ TITLES = {
 NOTES = """\
 - Load generator, callback receiver, functions and the measured system share the machine's cores, so throughput is what
   is left beside them; CPU µs per request is what compares between machines and runs.
-- *all µs* is the sum of gateway, worker, nats-server and supervising processes per request; the function's and the
-  load's cost stand apart.
-- *rate*, *CPU* and *p99* compare with the naive peer in the same row of the same run: Holdfast's throughput over the
-  peer's, the peer's *all µs* and p99 over Holdfast's; above 1 Holdfast is the better one. Both systems are up during
-  the whole run and take turns row by row; the other one idles.
+- *all µs* is the sum of gateway, worker, server (nats-server, or Celery's redis-server) and supervising processes per
+  request; the function's and the load's cost stand apart.
+- *rate*, *CPU* and *p99* in a peer's row compare Holdfast with it, by Holdfast's row of the same measurement and run:
+  Holdfast's throughput over the peer's, the peer's *all µs* and p99 over Holdfast's; above 1 Holdfast is the better
+  one. All systems are up during the whole run and take turns row by row; the others idle.
 - The naive peer: Starlette on uvicorn (uvloop, httptools, no access log), nats-py publish with confirmation and
   `Nats-Msg-Id`, a nats-py pull consumer on uvloop (64 calls at once, fetches when 16 slots are free), aiohttp without
   connection limit; the same nats-server binary and configuration, one work-queue stream in files; the same functions
   behind the same watchdog. It has no limits, retries, heartbeats or streaming.
+- Celery: FastAPI on the same uvicorn, `apply_async` in the event loop (faster here than in threads), a Redis broker
+  with an append-only file; one worker with a pool of 64 threads, acknowledging late, results ignored, prefetch
+  multiplier 4, rate limits, gossip, mingle, heartbeat and the printed arguments off, urllib3 with 64 connections kept.
+- taskiq: FastAPI on the same uvicorn, `kiq` with taskiq-nats's pull broker, which waits for JetStream's confirmation;
+  the same nats-server and kind of stream; one worker process on uvloop with 64 tasks at once, fetches of 64,
+  acknowledging when executed, no validation of arguments, aiohttp without connection limit.
+- Both task queues run the same functions behind the same watchdog. They take asynchronous calls only: no row in
+  *Synchronous*.
 - *elsewhere* is the share of the machine's CPU time that went to neither the measured system nor the load: other
   programs, interrupts, time taken by the host. Where it is more than a few percent, only ratios and µs say something.
-- Durability `os`: confirmed is in the kernel's hands; `disk`: confirmed is on the disk (`sync_interval: always`), for
-  both systems alike.
+- Durability `os`: confirmed is in the kernel's hands; `disk`: confirmed is on the disk. For nats-server `sync_interval`
+  is its default or `always`, for redis-server `appendfsync` is `everysec` or `always`; Redis makes no snapshots.
 - *run* and *callback*: the calls are accepted while the worker is held still (SIGSTOP); rates are taken between 5 % and
   95 % of them.
 """
@@ -72,9 +82,10 @@ def whole(title: str, command: str, facts: dict[str, Any], problem: str, lines: 
 
 def _machine(facts: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in facts["libraries"].items())
+    redis = f"redis-server {facts['redis_server']}; " if facts["redis_server"] else ""
     return (
         f"{facts['cpu']}, {facts['cores']} cores shared by servers and load, {facts['memory_gb']} GB; "
-        f"{facts['kernel']}; {facts['python']}; nats-server {facts['nats_server']}; {libraries}. "
+        f"{facts['kernel']}; {facts['python']}; nats-server {facts['nats_server']}; {redis}{libraries}. "
         f"Data on {facts['data_filesystem']}, one fsync {facts['fsync_us']} µs. "
         f"Load average before: {facts['load_average_before']}."
     )
@@ -86,9 +97,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "per s",
         "p50 ms",
         "p99 ms",
-        "gateway µs",
-        "worker µs",
-        "nats-server µs",
+        *COLUMNS,
         "all µs",
         "function µs",
         "load µs",
@@ -97,7 +106,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
     lines = [line([*words, *numbers, "elsewhere", *ratios]), line(["---"] * 3 + ["--:"] * 13)]
     for row in rows:
         times, cpu = row.latency_ms, row.cpu_us
-        costs = [*(cpu[part] for part in SYSTEM[:3]), all_us(row), cpu.get("function", 0), cpu.get("load", 0)]
+        costs = [sum(cpu.get(part, 0.0) for part in parts) for parts in COLUMNS.values()]
+        costs += [all_us(row), cpu.get("function", 0), cpu.get("load", 0)]
         cells = [row.what, row.durability, row.peer, f"{row.per_second:,.0f}"]
         cells += [f"{times['p50']:.2f}", f"{times['p99']:.2f}"] if times else ["", ""]
         cells += [*(f"{cost:.0f}" for cost in costs), f"{row.elsewhere:.0%}"]
@@ -110,21 +120,22 @@ def all_us(row: Row) -> float:
     return sum(row.cpu_us.get(part, 0.0) for part in SYSTEM)
 
 
-def counterpart(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The other peer's row of the same measurement."""
+def holdfast_row(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Holdfast's row of the same measurement; None for its own, and when it was not measured."""
     key = (row.scenario, row.what, row.durability)
     same = (other for other in rows if (other.scenario, other.what, other.durability) == key)
-    return next((other for other in same if other.peer != row.peer), None)
+    return next((other for other in same if other.peer == "Holdfast" and other is not row), None)
 
 
 def _ratios(row: Row, rows: Sequence[Row]) -> list[str]:
-    other = counterpart(row, rows)
-    if other is None or row.peer != "Holdfast":
+    """How Holdfast compares with this peer."""
+    ours = holdfast_row(row, rows)
+    if ours is None:
         return ["", "", ""]
     # Calls one at a time with a rest between have a rate that says nothing.
-    rate = "" if row.scenario == "idle" else f"{row.per_second / other.per_second:.1f}"
-    mine, its = row.latency_ms, other.latency_ms
-    return [rate, f"{all_us(other) / all_us(row):.1f}", f"{its['p99'] / mine['p99']:.1f}" if mine and its else ""]
+    rate = "" if row.scenario == "idle" else f"{ours.per_second / row.per_second:.1f}"
+    mine, its = ours.latency_ms, row.latency_ms
+    return [rate, f"{all_us(row) / all_us(ours):.1f}", f"{its['p99'] / mine['p99']:.1f}" if mine and its else ""]
 
 
 def _remarks(rows: Sequence[Row]) -> list[str]:

@@ -98,7 +98,7 @@ class Scenarios:
                 yield await self._drain("callback", callback=True)
             case "whole":
                 yield await self._whole()
-            case "sync":
+            case "sync" if self._peer.synchronous:
                 for connections in self._plan.sync_connections:
                     yield await self._sync(connections)
                 if self._peer.echo_port is not None:
@@ -109,13 +109,14 @@ class Scenarios:
 
     async def _accept(self, connections: int) -> Row:
         with stopped(self._peer.workers):
+            await self._peer.queue.workers_stopped()
             result = await self._load(self._async_request(), connections).run()
-            stored = await self._peer.stream.waiting()
+            stored = await self._peer.queue.waiting()
             accepted = result["all_statuses"].get("202", 0)
             if stored < accepted:
                 raise BenchError(f"{self._peer.name} answered 202 for {accepted} calls and stored {stored} of them")
-            await self._peer.stream.purge()
-        await self._peer.stream.until_idle(SETTLE_TIMEOUT_S)
+            await self._peer.queue.purge()
+        await self._peer.queue.until_idle(SETTLE_TIMEOUT_S)
         return self._row("accept", _connections(connections), result, "202")
 
     async def _sync(self, connections: int) -> Row:
@@ -136,18 +137,19 @@ class Scenarios:
         headers = {"X-Callback-Url": receiver.url(path)} if callback else {}
         parts = {**peer.parts, "load": [receiver.pid]}
         with stopped(peer.workers):
+            await peer.queue.workers_stopped()
             load = self._load(self._async_request(**headers), SLOTS, most=self._plan.most_calls)
             filled = await load.run()
-            calls = await peer.stream.waiting()
+            calls = await peer.queue.waiting()
             if calls < filled["all_statuses"].get("202", 0) or not calls:
                 raise BenchError(f"{peer.name} accepted {filled['all_statuses']} and stored {calls} calls")
             await receiver.expect(path, calls)
             before, started = cpu_seconds(parts), time.perf_counter()
-        looks = await peer.stream.drain(parts, DRAIN_TIMEOUT_S)
+        looks = await peer.queue.drain(parts, DRAIN_TIMEOUT_S)
         used, measured_s = spent(before, cpu_seconds(parts)), time.perf_counter() - started
         done = await receiver.collect(SETTLE_TIMEOUT_S if callback else 0)
         failures = {"called back too few": calls - done["calls"]} if callback and done["calls"] != calls else {}
-        await peer.stream.until_idle(SETTLE_TIMEOUT_S)
+        await peer.queue.until_idle(SETTLE_TIMEOUT_S)
         seconds = looks[-1][0] - looks[0][0]
         return Row(
             scenario=name,
@@ -166,7 +168,7 @@ class Scenarios:
 
     async def _whole(self) -> Row:
         result = await self._roundtrip("echo", slots=SLOTS, pause_s=0, timed=False).run()
-        await self._peer.stream.until_idle(SETTLE_TIMEOUT_S)
+        await self._peer.queue.until_idle(SETTLE_TIMEOUT_S)
         return self._row("whole", f"{SLOTS} calls, to the callback", {**result, "latency_ms": result["to_callback_ms"]})
 
     async def _idle(self) -> list[Row]:

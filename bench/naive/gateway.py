@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from bench.naive.words import HOP_BY_HOP, SUBJECT, functions, nats_url
+from bench.calls import HOP_BY_HOP, functions, queue_url
+from bench.naive.words import SUBJECT
 
 FUNCTIONS = functions()
 
@@ -29,7 +30,7 @@ class State(TypedDict):
 
 @contextlib.asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-    connection = await nats.connect(nats_url())
+    connection = await nats.connect(queue_url())
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
         yield {"jetstream": connection.jetstream(), "http": http}

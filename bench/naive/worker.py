@@ -12,7 +12,8 @@ import nats.errors
 import uvloop
 from nats.aio.msg import Msg
 
-from bench.naive.words import CONSUMER, HOP_BY_HOP, INFLIGHT, STREAM, functions, nats_url
+from bench.calls import INFLIGHT, callback_headers, functions, queue_url
+from bench.naive.words import CONSUMER, STREAM
 
 FETCH_TIMEOUT_S = 30
 
@@ -27,7 +28,7 @@ class Worker:
         self._room = asyncio.Event()
 
     async def work(self) -> None:
-        connection = await nats.connect(nats_url())
+        connection = await nats.connect(queue_url())
         calls = await connection.jetstream().pull_subscribe_bind(CONSUMER, stream=STREAM)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -59,12 +60,14 @@ class Worker:
         async with self._http.post(url, data=message.data, headers=request_headers) as answer:
             body = await answer.read()
         if callback := call.get("Callback"):
-            headers = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
-            headers["X-Call-Id"] = call["Nats-Msg-Id"]
-            headers["X-Duration-Seconds"] = f"{time.perf_counter() - begun:f}"
-            headers["X-Start-Time"] = call["Started"]
-            headers["X-Function-Status"] = str(answer.status)
-            headers["X-Function-Name"] = call["Function"]
+            headers = callback_headers(
+                answer.headers.items(),
+                call_id=call["Nats-Msg-Id"],
+                function=call["Function"],
+                started=call["Started"],
+                status=answer.status,
+                duration_s=time.perf_counter() - begun,
+            )
             async with self._http.post(callback, data=body, headers=headers) as received:
                 await received.read()
         await message.ack()

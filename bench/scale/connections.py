@@ -45,7 +45,7 @@ async def measure(plan: Plan, folder: Path) -> AsyncIterator[Table]:
         load = await accept(peer, plan, connections=plan.connections)
         rows.append(_row(f"{plan.connections:,}, all at work", load) | {"KB each": None, "gateway at rest ms/s": None})
         failures |= load.failures
-        await peer.stream.purge()
+        await peer.queue.purge()
         notes = [f"`max_connections` was {allowed['max_connections']}; its default is 10,000."]
         yield Table("Open connections: `POST /async-function/echo`", rows, notes, failures)
 

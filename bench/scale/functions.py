@@ -103,7 +103,7 @@ async def _speeds(plan: Plan, peer: Peer, asked: Api, functions: tuple[str, ...]
     async with asked.paused():
         accepted = await accept(peer, plan, functions=functions)
     ran = await run(peer, plan.seconds)
-    await peer.stream.drain(peer.parts, WAIT_S + plan.seconds * 30)
+    await peer.queue.drain(peer.parts, WAIT_S + plan.seconds * 30)
     row = {
         "accepted per s": accepted.per_second,
         "p99 ms": accepted.p99_ms,

@@ -89,8 +89,8 @@ class Run:
 
 async def run(peer: Peer, seconds: float) -> Run:
     """Let the worker run what waits, for so long or until nothing does; to be let go just before."""
-    before, waiting, began = cpu_seconds(peer.parts), await peer.stream.waiting(), time.perf_counter()
-    looks = await peer.stream.watch(peer.parts, seconds)
+    before, waiting, began = cpu_seconds(peer.parts), await peer.queue.waiting(), time.perf_counter()
+    looks = await peer.queue.watch(peer.parts, seconds)
     ran, took = waiting - looks[-1][1], looks[-1][0] - began
     if ran <= 0:
         raise BenchError(f"of {waiting} waiting calls none was run within {seconds:g} s")

@@ -64,9 +64,9 @@ class _Queue:
     async def _at(self, depth: int) -> None:
         peer = self._peer
         async with self._api.paused():
-            if missing := max(0, depth - await peer.stream.waiting()):
+            if missing := max(0, depth - await peer.queue.waiting()):
                 await fill(peer, post_request("/async-function/echo", peer.port, BODY), missing)
-            waiting = await peer.stream.waiting()
+            waiting = await peer.queue.waiting()
             self._sizes.append(await self._size(waiting))
             accepted = await accept(peer, self._plan)
             for what, count in accepted.failures.items():
@@ -104,10 +104,10 @@ class _Queue:
 
     async def _emptied(self) -> Table:
         """Run all that waits; a call of another function came last."""
-        peer, waiting = self._peer, await self._peer.stream.waiting()
+        peer, waiting = self._peer, await self._peer.queue.waiting()
         call_id, began = await self._api.call("clock", b""), time.monotonic()
         limit_s = patience_s(waiting)
-        await peer.stream.drain(peer.parts, limit_s)
+        await peer.queue.drain(peer.parts, limit_s)
         took = time.monotonic() - began
         row = {
             "waiting": waiting,
@@ -125,10 +125,10 @@ async def _overtaken(plan: Plan, peer: Peer, asked: Api) -> Table:
     rows = []
     for depth in (0, plan.calls // 10, plan.calls):
         say(f"overtaken: {depth:,} calls …")
-        if missing := max(0, depth - await peer.stream.waiting()):
+        if missing := max(0, depth - await peer.queue.waiting()):
             request = post_request("/async-function/nap", peer.port, f"{plan.nap_s:g}")
             await fill(peer, request, missing)
-        waiting = await peer.stream.waiting()
+        waiting = await peer.queue.waiting()
         first = await asked.waited_s(await asked.call("clock", b""), patience_s(waiting))
         waits = sorted([await asked.waited_s(await asked.call("clock", b""), 60) for _ in range(OTHERS)])
         rows.append(
@@ -141,7 +141,7 @@ async def _overtaken(plan: Plan, peer: Peer, asked: Api) -> Table:
             }
         )
         say(str(rows[-1]))
-    await peer.stream.purge()
+    await peer.queue.purge()
     title = f"Waiting calls of {plan.nap_s:g} s, accepted while the worker runs: a call of another function"
     return Table(title, rows, [f"{OTHERS} calls one after the other, and one before them, of the queue {QUEUE}."])
 
