@@ -16,6 +16,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -32,6 +33,10 @@ FORGET_S = 1.0
 # So long after that its replicas are forgotten, unless it was asked for: they may have ended meanwhile, and their ports
 # may be another function's. The provider ends a replica only when it cannot be known any more. The rest is not relied
 # upon before the provider was asked: the function may have been removed, or have another queue.
+GATHER_S = 0.02
+MOST_TOGETHER = 100
+# What is to be asked for again within this time is asked for in one question, of so many functions at most: one
+# question for each would be a thousand in a second when a thousand functions are called.
 UNKNOWN_S = 0.5
 # An unknown name is not asked for again within this time, so that a flood of wrong names costs the provider little.
 PATIENCE_S = 0.5
@@ -98,6 +103,12 @@ class Directory:
         self._lookups: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
         self._polls: dict[FunctionRef, asyncio.Task[Entry | ProviderUnavailable | None]] = {}
         self._woken: dict[FunctionRef, float] = {}
+        self._stale: set[FunctionRef] = set()
+        """Called and to be asked for again in a moment."""
+        self._renewing: set[FunctionRef] = set()
+        """These, and those that are being asked for."""
+        self._gathering: asyncio.TimerHandle | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
 
     def known(self, ref: FunctionRef) -> Entry | None:
         """The entry without waiting, for the hot path; None when it has to be asked for with `find`.
@@ -108,8 +119,8 @@ class Directory:
         if entry is not None and (stale_s := self._loop.time() - entry.fresh_until) > 0:
             if stale_s > FORGET_S and not entry.prefix:
                 entry.origins = ()
-            if ref not in self._lookups:
-                self._look_up(ref)
+            if ref not in self._lookups and ref not in self._renewing:
+                self._renew(entry)
         return entry
 
     def recent(self, ref: FunctionRef) -> Entry | None:
@@ -216,8 +227,55 @@ class Directory:
 
     def end_lookups(self) -> None:
         """Cancel the look-ups under way."""
-        for task in (*self._lookups.values(), *self._polls.values()):
+        if self._gathering is not None:
+            self._gathering.cancel()
+        for task in (*self._lookups.values(), *self._polls.values(), *self._renewals):
             task.cancel()
+
+    # ---- asking for many
+
+    def _renew(self, entry: Entry) -> None:
+        """Ask for a function again, together with others."""
+        if entry.prefix:
+            self._look_up(entry.ref)  # its provider is asked for one at a time
+            return
+        if self._gathering is None:
+            self._gathering = self._loop.call_later(GATHER_S, self._begin_renewal)
+        self._stale.add(entry.ref)
+        self._renewing.add(entry.ref)
+
+    def _begin_renewal(self) -> None:
+        self._gathering = None
+        by_namespace: dict[str, list[FunctionRef]] = {}
+        for ref in self._stale:
+            by_namespace.setdefault(ref.namespace, []).append(ref)
+        self._stale.clear()
+        for refs in by_namespace.values():
+            for first in range(0, len(refs), MOST_TOGETHER):
+                task = self._tasks.create_task(self._renew_all(refs[first : first + MOST_TOGETHER]), name="renew")
+                self._renewals.add(task)
+                task.add_done_callback(self._renewals.discard)
+
+    async def _renew_all(self, refs: list[FunctionRef]) -> None:
+        """Ask once for functions of one namespace; those that are not named in the answer exist no more."""
+        names = "".join(f"&name={quote(ref.name, safe='')}" for ref in refs)
+        try:
+            answer = await self._get(f"/system/functions?namespace={quote(refs[0].namespace, safe='')}{names}", 0.0)
+            found = {status["name"]: status for status in _read_json(answer)}
+            for ref in refs:
+                if ref.name in found:
+                    self._remember(ref, found[ref.name])
+                else:
+                    self._forget(ref)
+        except (ProviderUnavailable, ValueError, KeyError, TypeError) as error:
+            log.warning("provider away, going on with what is known", functions=len(refs), error=str(error))
+            for ref in refs:
+                if (entry := self._known.get(ref)) is not None:
+                    entry.fresh_until = self._loop.time() + FRESH_S
+        finally:
+            self._renewing.difference_update(refs)
+
+    # ---- asking for one
 
     def _look_up(self, ref: FunctionRef) -> asyncio.Task[Entry | ProviderUnavailable | None]:
         """The look-up under way for a function, or a new one; one at a time for each function."""
@@ -258,26 +316,30 @@ class Directory:
         """Ask the provider once, remember and give its answer."""
         wait = f"&wait={wait_s:.3f}s" if wait_s else ""
         target = f"/system/function/{quote(ref.name, safe='')}?namespace={quote(ref.namespace, safe='')}{wait}"
+        answer = await self._get(target, wait_s)
+        if answer.status == 404:
+            self._forget(ref)
+            return None
+        return self._remember(ref, _read_json(answer))
+
+    async def _get(self, target: str, wait_s: float) -> Answer:
         request = request_message(b"GET", target.encode(), self._headers, b"")
         try:
-            answer = await self._pool.fetch(
+            return await self._pool.fetch(
                 self._provider, request, timeout_s=wait_s + LOOKUP_TIMEOUT_S, max_body_bytes=MOST_STATUS_BYTES
             )
         except PeerError as error:
-            raise ProviderUnavailable(f"the provider cannot be asked about {ref}: {error}") from error
-        if answer.status == 404:
-            self._known.pop(ref, None)
-            if len(self._unknown) >= MOST_UNKNOWN:
-                self._unknown.clear()
-            self._unknown[ref] = self._loop.time() + UNKNOWN_S
-            return None
-        return self._remember(ref, answer)
+            raise ProviderUnavailable(f"the provider cannot be asked {target[:200]}: {error}") from error
 
-    def _remember(self, ref: FunctionRef, answer: Answer) -> Entry:
-        if answer.status != 200:
-            raise ProviderUnavailable(f"the provider answered {answer.status} when asked about {ref}")
+    def _forget(self, ref: FunctionRef) -> None:
+        """It does not exist."""
+        self._known.pop(ref, None)
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[ref] = self._loop.time() + UNKNOWN_S
+
+    def _remember(self, ref: FunctionRef, status: Any) -> Entry:
         try:
-            status = json.loads(answer.body)
             endpoints = status.get("endpoints")
             annotations = {str(name): str(value) for name, value in (status.get("annotations") or {}).items()}
             prefix, asleep = b"", False
@@ -300,6 +362,15 @@ class Directory:
         entry.fresh_until = self._loop.time() + FRESH_S
         self._unknown.pop(ref, None)
         return entry
+
+
+def _read_json(answer: Answer) -> Any:
+    if answer.status != 200:
+        raise ProviderUnavailable(f"the provider answered {answer.status}")
+    try:
+        return json.loads(answer.body)
+    except ValueError as error:
+        raise ProviderUnavailable(f"the provider's answer is not JSON: {error}") from error
 
 
 @asynccontextmanager

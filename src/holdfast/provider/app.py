@@ -56,7 +56,7 @@ log = structlog.get_logger()
 
 
 class Api:
-    """The routes. Paths and objects are OpenFaaS's provider API; `wait` and `endpoints` are ours."""
+    """The routes. Paths and objects are OpenFaaS's provider API; `wait`, `name` of a list and `endpoints` are ours."""
 
     def __init__(self, running: Functions, namespace: str) -> None:
         self._functions = running
@@ -70,9 +70,17 @@ class Api:
         ]
 
     async def list_functions(self, request: Request) -> Response:
-        """`GET /system/functions?namespace=`; without one of the default namespace, as OpenFaaS's providers."""
+        """`GET /system/functions?namespace=`; without one of the default namespace, as OpenFaaS's providers.
+
+        With `name=`, which may be there many times, only those of them that exist.
+        """
         wanted = request.query_params.get("namespace", "") or self._namespace
-        found = [_shown(one) for one in self._functions if one.deployment.ref.namespace == wanted]
+        if names := set(request.query_params.getlist("name")):
+            named = (self._functions.get(FunctionRef(name, wanted)) for name in names)
+            chosen = [one for one in named if one is not None]
+        else:
+            chosen = [one for one in self._functions if one.deployment.ref.namespace == wanted]
+        found = [_shown(one) for one in chosen]
         return JSONResponse(sorted(found, key=lambda shown: str(shown["name"])))
 
     async def describe(self, request: Request) -> Response:

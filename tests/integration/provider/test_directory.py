@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from holdfast.directory import FORGET_S, FRESH_S, Directory, directory
 from holdfast.function import FunctionRef
-from holdfast.http1.client import ClientPool
+from holdfast.http1.client import Answer, ClientPool, Origin
 from tests.support.providers import RunningProvider, provider
 
 CAT = FunctionRef("cat")
@@ -66,6 +66,45 @@ async def test_what_was_deployed_anew_or_removed_while_nobody_asked_is_seen_at_o
         await on.provider.client.request("DELETE", "/system/functions", json={"functionName": "cat"})
         await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
         assert await on.functions.find(CAT) is None
+
+
+class CountingPool(ClientPool):
+    """Keeps the targets of what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[bytes] = []
+
+    async def fetch(self, origin: Origin, request: bytes, *, timeout_s: float, max_body_bytes: int) -> Answer:
+        self.targets.append(request.split(b" ", 2)[1])
+        return await super().fetch(origin, request, timeout_s=timeout_s, max_body_bytes=max_body_bytes)
+
+
+async def test_functions_that_are_called_together_are_asked_for_together(tmp_path: Path) -> None:
+    names = [f"f{number}" for number in range(5)]
+    stack = "functions: {" + ", ".join(f"{name}: {{fprocess: cat}}" for name in names) + "}"
+    refs = [FunctionRef(name) for name in names]
+    async with (
+        provider(stack, tmp_path, provider_data=str(tmp_path / "data")) as running,
+        CountingPool() as pool,
+        directory(pool, running.url, None) as functions,
+    ):
+        for ref in refs:
+            await running.ready(ref.name)
+            assert await functions.find(ref) is not None
+        await running.client.request("DELETE", "/system/functions", json={"functionName": names[0]})
+        document = {"service": names[1], "image": "c", "envProcess": "cat", "annotations": {"a": "new"}}
+        assert (await running.client.put("/system/functions", json=document)).status_code == 202
+        pool.targets.clear()
+        async with asyncio.timeout(20):
+            await asyncio.sleep(FRESH_S)
+            while (entry := functions.known(refs[1])) is None or entry.annotations != {"a": "new"}:
+                for ref in refs:
+                    functions.known(ref)
+                await asyncio.sleep(0.01)
+        assert functions.known(refs[0]) is None, "it was removed"
+        assert all(functions.known(ref) is not None for ref in refs[1:])
+        assert len(pool.targets) <= 3, pool.targets
 
 
 async def test_what_was_known_long_ago_is_given_while_the_provider_stands_still(tmp_path: Path) -> None:
