@@ -57,6 +57,7 @@ def _row(what: str, load: Load) -> dict[str, Any]:
         "p50 ms": load.p50_ms,
         "p99 ms": load.p99_ms,
         "gateway µs": load.us["gateway"],
+        "elsewhere": load.elsewhere,
     }
 
 

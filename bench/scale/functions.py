@@ -106,10 +106,13 @@ async def _speeds(plan: Plan, peer: Peer, asked: Api, functions: tuple[str, ...]
     await peer.queue.drain(peer.parts, WAIT_S + plan.seconds * 30)
     row = {
         "accepted per s": accepted.per_second,
+        "elsewhere": accepted.elsewhere,
         "p99 ms": accepted.p99_ms,
         "gateway µs": accepted.us["gateway"],
         "provider µs": accepted.us["provider"],
         "called per s": called.per_second,
+        "function µs": called.us["function"],
+        "elsewhere then": called.elsewhere,
         "p99 ms of a call": called.p99_ms,
         "gateway µs of a call": called.us["gateway"],
         "provider µs of a call": called.us["provider"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.child import BenchError
 from bench.load import LoadSpec, post_request
-from bench.meter import Parts, cpu_seconds, memory_mb, spent, us_each
+from bench.meter import Parts, cpu_seconds, elsewhere, memory_mb, spent, us_each
 from bench.peer import Peer
 from bench.scale.plan import SLOTS, Plan
 from bench.scenarios import BODY
@@ -27,6 +27,8 @@ class Load:
     p99_ms: float
     us: dict[str, float]
     """CPU µs for each request, by part."""
+    elsewhere: str
+    """The share of the machine's CPU time that went to other programs."""
     answered: int
     failures: dict[str, int]
 
@@ -42,6 +44,7 @@ class Load:
             times["p50"],
             times["p99"],
             us_each(result["cpu_s"], requests),
+            f"{elsewhere(result['cpu_s'], result['seconds']):.0%}",
             result["all_statuses"].get(expected, 0),
             result["failures"] | others,
         )
@@ -85,6 +88,7 @@ class Run:
 
     per_second: float
     us: dict[str, float]
+    elsewhere: str
 
 
 async def run(peer: Peer, seconds: float) -> Run:
@@ -94,7 +98,8 @@ async def run(peer: Peer, seconds: float) -> Run:
     ran, took = waiting - looks[-1][1], looks[-1][0] - began
     if ran <= 0:
         raise BenchError(f"of {waiting} waiting calls none was run within {seconds:g} s")
-    return Run(ran / took, us_each(spent(before, cpu_seconds(peer.parts)), ran))
+    used = spent(before, cpu_seconds(peer.parts))
+    return Run(ran / took, us_each(used, ran), f"{elsewhere(used, took):.0%}")
 
 
 def memory(parts: Parts) -> dict[str, float]:

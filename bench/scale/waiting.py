@@ -80,9 +80,11 @@ class _Queue:
                 "p99 ms": accepted.p99_ms,
                 "gateway µs": accepted.us["gateway"],
                 "nats-server µs": accepted.us["nats-server"],
+                "elsewhere": accepted.elsewhere,
                 "run per s": ran.per_second,
                 "worker µs": ran.us["worker"],
                 "nats-server µs of a run": ran.us["nats-server"],
+                "elsewhere then": ran.elsewhere,
             }
         )
         say(str(self._speeds[-1]))
