@@ -6,8 +6,8 @@ without opening it is a field here.
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from typing import Any, NamedTuple, NewType, Self
 
 from holdfast.function import FunctionRef
@@ -19,12 +19,19 @@ _CALL_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")
 _STORED_BODY = re.compile(
     r"((?:request|result)\.[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,64}) ([0-9]{1,15}) ([0-9a-f]{64})"
 )
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 CALL_ID_RULE = "1 to 128 characters of A-Z, a-z, 0-9, _ and -"
 
 
 def new_call_id() -> CallId:
-    """A random UUID (version 4), as OpenFaaS gives: 122 random bits, so that an id cannot be guessed."""
-    return CallId(str(uuid.uuid4()))
+    """A random UUID (version 4), as OpenFaaS gives: 122 random bits, so that an id cannot be guessed.
+
+    HOT: written out here it costs 1 µs, by way of `uuid.UUID` 3. RFC 9562, section 5.4: the 13th digit is the version,
+    the first two bits of the 17th are 10.
+    """
+    digits = os.urandom(16).hex()
+    variant = _VARIANTS[digits[16]]
+    return CallId(f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}")
 
 
 def is_call_id(value: bytes) -> bool:

@@ -115,13 +115,13 @@ class _Some:
             case b"e":
                 exchange.respond(404, b"", b"early")
             case b"s":
-                exchange.start(200, [(b"A", b"b")], None)
+                exchange.start(200, b"A: b\r\n", None)
                 exchange.write(b"some")
                 exchange.end()
             case b"r":
                 raise ValueError(exchange.target)
             case b"l":
-                exchange.start(200, [], 4)
+                exchange.start(200, b"", 4)
                 exchange.write(b"some")
                 exchange.end()
             case _:

@@ -64,7 +64,7 @@ BAD = {
     "status-of-nothing": Bad(says(b"HTTP/1.1 000 X\r\nContent-Length: 0\r\n\r\n"), 502),
     "early-end": Bad(says(OK + b"Content-Length: 100\r\n\r\nhalf"), BROKEN_OFF),
     "early-end-of-chunks": Bad(says(CHUNKS + b"4\r\nhalf\r\n"), BROKEN_OFF),
-    "bad-chunk": Bad(says(CHUNKS + b"4\r\nhalf\r\nzz\r\n"), BROKEN_OFF),
+    "bad-chunk": Bad(says(CHUNKS + b"4\r\nhalf\r\nzz\r\n"), 502),
     "endless-extension": Bad(endless(CHUNKS + b"4\r\nhalf\r\n4;", b"a" * 1000), BROKEN_OFF),
     "endless-trailers": Bad(endless(CHUNKS + b"4\r\nhalf\r\n0\r\n", b"A: b\r\n" * 200), BROKEN_OFF),
     "slow-body": Bad(endless(OK + b"Content-Length: 1000\r\n\r\n", b"a", pause_s=0.1), BROKEN_OFF, 504),

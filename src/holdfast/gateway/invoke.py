@@ -19,11 +19,15 @@ from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import TWICE
 from holdfast.gateway.route import Route
-from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, SERVED_BY, START_TIME
+from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, NOT_FORWARDED, SERVED_BY, START_TIME
 from holdfast.http1.client import ClientPool, Origin
-from holdfast.http1.relay import relay
+from holdfast.http1.relay import NOT_ANSWERED, Added, relay
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
+
+_SAID_TO_FUNCTION = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST)}
+_SAID_TO_CALLER = NOT_ANSWERED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY)}
+_SERVED_BY = b"%b: %b\r\n" % (SERVED_BY, answers.SERVED_BY)
 
 log = structlog.get_logger()
 
@@ -71,7 +75,11 @@ class Invoking:
             return
         self._count_begin()
         exchange = self._exchange
-        start_time = b"%d" % self._start_ns
+        said = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\n" % (self._call_id, self._start_ns)
+        forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Host: %b\r\n" % (
+            self._forwarded_for(),
+            exchange.header(b"host") or b"",
+        )
 
         def unreachable(error: PeerError) -> bool:
             return self._look_again(origin, error)
@@ -81,13 +89,8 @@ class Invoking:
             self._invoker.pool,
             origin,
             target=entry.prefix + self._route.target,
-            extra_headers=[
-                (CALL_ID, self._call_id),
-                (START_TIME, start_time),
-                (FORWARDED_FOR, self._forwarded_for()),
-                (FORWARDED_HOST, exchange.header(b"host") or b""),
-            ],
-            answer_headers=[(CALL_ID, self._call_id), (START_TIME, start_time), (SERVED_BY, answers.SERVED_BY)],
+            request=Added(said + forwarded, _SAID_TO_FUNCTION),
+            answer=Added(said + _SERVED_BY, _SAID_TO_CALLER),
             timeout_s=self._timeout_s - (time.monotonic() - self._began),
             done=self._done,
             unreachable=unreachable,

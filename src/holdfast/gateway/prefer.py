@@ -25,6 +25,7 @@ from holdfast.gateway import answers
 from holdfast.gateway.accept import Accepting, Acceptor
 from holdfast.gateway.route import Route
 from holdfast.headers import CALL_ID, NOT_FORWARDED, SERVED_BY, START_TIME, forwardable
+from holdfast.http1.message import header_lines, is_dated
 from holdfast.http1.server import Exchange
 from holdfast.invocation import StoredBody
 from holdfast.queue.bodies import Bodies
@@ -205,7 +206,8 @@ class Preferring(Accepting):
             (SERVED_BY, answers.SERVED_BY),
             (APPLIED, self._preference.applied()),
         ]
-        self._exchange.start(result.status, headers, result.size)
+        lines = header_lines(headers)
+        self._exchange.start(result.status, lines, result.size, dated=is_dated(lines))
 
     async def _answer_stored(self, result: Result, body: StoredBody) -> None:
         """Send a result that is too large for its record, piece by piece as the caller takes it."""

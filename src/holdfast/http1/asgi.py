@@ -176,7 +176,7 @@ class _Call:
             self._finish()
             return
         if not exchange.answered:
-            exchange.start(self._status, self._headers, self._length)
+            exchange.start(self._status, header_lines(self._headers), self._length)
         flowing = exchange.write(body)
         if not more:
             exchange.end()

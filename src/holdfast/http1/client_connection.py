@@ -60,6 +60,8 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
             self._fail(ConnectionLost(str(self.origin), f"the answer of {self.origin} could not be processed"))
         if self.complete:
             self._completed()
+        elif self.flight is not None:
+            self.flight.receiver.more_to_come()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, by whomever."""

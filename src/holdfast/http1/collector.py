@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from holdfast.errors import AnswerTooLarge, PeerError
 from holdfast.headers import RawHeaders
-from holdfast.http1.flight import Flight
+from holdfast.http1.flight import Flight, Receiver
 from holdfast.http1.origin import Origin
 
 
@@ -19,7 +19,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Collector:
+class Collector(Receiver):
     """Collects an answer and resolves `future` with it. One of more than `max_body_bytes` is given up: `exceeded`."""
 
     __slots__ = ("_future", "_headers", "_max_body_bytes", "_parts", "_size", "_status", "flight", "origin")

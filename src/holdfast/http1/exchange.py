@@ -22,7 +22,7 @@ from holdfast.http1.framing import (
     framing_line,
 )
 from holdfast.http1.lane import Lane
-from holdfast.http1.message import header_lines, status_line
+from holdfast.http1.message import status_line
 
 # What happens to body bytes that arrive: kept until the application says what it wants, kept for collect, handed to a
 # reader, thrown away. Plain integers, because they are compared for every request.
@@ -233,11 +233,11 @@ class Exchange:
 
     # ---- the answer
 
-    def respond(self, status: int, headers: bytes = b"", body: bytes = b"") -> None:
+    def respond(self, status: int, headers: bytes = b"", body: bytes = b"", *, dated: bool = False) -> None:
         """Send the whole answer. HOT: one write.
 
-        `headers` are lines made by `header_lines`, without Content-Length, Transfer-Encoding, Connection and Date,
-        which the lane adds.
+        `headers` are lines made by `header_lines`, without Content-Length, Transfer-Encoding and Connection, which the
+        lane adds, and so it does with Date unless they are `dated`.
         """
         if self.answered or self.over:
             self._answered_before()
@@ -253,26 +253,24 @@ class Exchange:
             if self.method == b"HEAD":
                 body = b""
         connection = b"" if self.keep and self.version == "1.1" else self._connection_line()
+        date = b"" if dated else lane.date
         if len(body) < JOIN_BELOW:
             lane.write(
-                b"%b%b%b%b%b\r\n%b" % (status_line(status), headers, length, lane.date, connection, body),
+                b"%b%b%b%b%b\r\n%b" % (status_line(status), headers, length, date, connection, body),
             )
         else:
-            lane.write(b"%b%b%b%b%b\r\n" % (status_line(status), headers, length, lane.date, connection))
+            lane.write(b"%b%b%b%b%b\r\n" % (status_line(status), headers, length, date, connection))
             lane.write(body)
         self._finish()
 
-    def start(self, status: int, headers: RawHeaders, length: int | None) -> None:
-        """Begin a streamed answer of `length` bytes, or of unknown length (None).
+    def start(self, status: int, headers: bytes, length: int | None, *, dated: bool = False) -> None:
+        """Begin a streamed answer of `length` bytes, or of unknown length (None); `headers` as for `respond`.
 
-        `headers` must not hold Content-Length, Transfer-Encoding and Connection; a `Date` among them is kept instead
-        of the lane's own. The head waits for the first `write` or `end` of the same turn of the loop, so that a short
-        answer is one write.
+        The head waits for the first `write` or `end` of the same turn of the loop, so that a short answer is one write.
         """
         if self.answered or self.over:
             self._answered_before()
             return
-        lines = header_lines(headers)
         self.answered = True
         if not self.complete and self.mode == HOLD:
             self._leave_body()
@@ -280,12 +278,11 @@ class Exchange:
         self._unsent = length or 0
         if kind is BodyFraming.UNTIL_CLOSE:
             self.keep = False
-        has_date = any(len(name) == 4 and name.lower() == b"date" for name, _ in headers)
         head = b"%b%b%b%b%b\r\n" % (
             status_line(status),
-            lines,
+            headers,
             framing_line(kind, status, length),
-            b"" if has_date else self._lane.date,
+            b"" if dated else self._lane.date,
             self._connection_line(),
         )
         self._pending = [head]

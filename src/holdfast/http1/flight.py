@@ -26,11 +26,17 @@ log = structlog.get_logger("holdfast.http1")
 class Receiver(Protocol):
     """Takes an answer as it comes. Exactly one of `end` and `failed` is called, last, never within `send`."""
 
+    __slots__ = ()
+
     def head(self, status: int, headers: RawHeaders) -> None:
         """The head of the final answer; called at most once."""
 
     def data(self, chunk: bytes) -> None:
         """The next bytes of the body, never empty."""
+
+    def more_to_come(self) -> None:
+        """What came so far has been handed over, and it is not the whole answer. Most need not know."""
+        return
 
     def end(self) -> None:
         """The answer is complete, and the connection may already carry the next request."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from holdfast.headers import RawHeaders
+from holdfast.headers import RawHeaders, named_by_connection
 
 # RFC 9110, section 5.6.2: what a method and a header name may consist of.
 TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -70,22 +70,38 @@ def request_message(method: bytes, target: bytes, headers: Iterable[tuple[bytes,
     given = _given_framing(headers)
     if given not in ([], [b"%d" % len(body)]):
         raise ValueError(f"{given} does not frame a body of {len(body)} bytes")
-    framing = b"" if given or (not body and method in _WITHOUT_BODY) else b"Content-Length: %d\r\n" % len(body)
-    return _head(method, target, header_lines(headers), framing) + body
-
-
-def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> bytes:
-    """The head of a request whose body of `length` bytes follows; chunked when the length is None."""
-    headers = list(headers)
-    if _given_framing(headers):
-        raise ValueError("the framing of a body that follows is written here")
-    framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
-    return _head(method, target, header_lines(headers), framing)
+    framing = b"" if given else length_line(method, body)
+    return message_of_lines(method, target, header_lines(headers) + framing, body)
 
 
 def request_start(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The request line and header lines that many requests to one target begin with; the rest of the head follows."""
-    return _head(method, target, header_lines(headers), b"")[:-2]
+    return message_of_lines(method, target, header_lines(headers))[:-2]
+
+
+def forwarded_lines(headers: RawHeaders, hidden: frozenset[bytes]) -> bytes:
+    """The lines of those headers of a received message that travel on, as `forwardable` has them. HOT: 1 µs for five.
+
+    The parser has seen that their names are names; what is a line is looked at again.
+    """
+    named = named_by_connection(headers)
+    if named:
+        hidden |= named
+    lines = [name + b": " + value + b"\r\n" for name, value in headers if name.lower() not in hidden]
+    text = b"".join(lines)
+    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
+        raise ValueError(_what_is_wrong(headers))
+    return text
+
+
+def is_dated(lines: bytes) -> bool:
+    """Whether a `Date` is among header lines."""
+    return b"\ndate:" in b"\n" + lines.lower()
+
+
+def length_line(method: bytes, body: bytes) -> bytes:
+    """The line that frames a whole body; none for an empty one of a method that usually has none."""
+    return b"Content-Length: %d\r\n" % len(body) if body or method not in _WITHOUT_BODY else b""
 
 
 def _given_framing(headers: RawHeaders) -> list[bytes]:
@@ -97,12 +113,13 @@ def _given_framing(headers: RawHeaders) -> list[bytes]:
     ]
 
 
-def _head(method: bytes, target: bytes, lines: bytes, framing: bytes) -> bytes:
+def message_of_lines(method: bytes, target: bytes, lines: bytes, body: bytes = b"") -> bytes:
+    """A request whose header lines are written, the framing among them; its head alone when the body follows."""
     if not method or method.translate(None, TOKEN_CHARACTERS):
         raise ValueError(f"{method!r} is not a method")
     if not is_target(target):
         raise ValueError(f"{target[:200]!r} is not a request target")
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target, lines, framing)
+    return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, target, lines, body)
 
 
 # RFC 9110, section 8.6: other methods say "no body" with a length of zero.

@@ -9,21 +9,23 @@ request whose origin cannot be reached (`unreachable`).
 A body that is small is collected first, so that the request is one write, can be sent again on another connection
 (REPEATABLE) or, before anything was sent, to another origin, and a slow client does not hold a function. A larger one,
 or one of unknown length, is streamed; reading it begins when the connection to the origin is made, which is also when a
-client that asked with `Expect: 100-continue` gets its go-ahead. Answers are always streamed; one that comes in one read
-leaves in one write.
+client that asked with `Expect: 100-continue` gets its go-ahead. An answer that comes in one read is passed on as a
+whole, framed by its length; any other is streamed as it comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
 from holdfast.errors import AnswerTimedOut, ConnectFailed, ConnectionLost, PeerError
-from holdfast.headers import HOP_BY_HOP, NOT_FORWARDED, RawHeaders, first, forwardable
-from holdfast.http1.client import BodyFraming, ClientPool, Flight, Origin
+from holdfast.headers import HOP_BY_HOP, NOT_FORWARDED, RawHeaders, first
+from holdfast.http1.client import BodyFraming, ClientPool, Flight, Origin, Receiver
 from holdfast.http1.exchange import HOLD, Exchange
-from holdfast.http1.message import header_lines, request_head, request_message
+from holdfast.http1.framing import BODILESS
+from holdfast.http1.message import forwarded_lines, is_dated, length_line, message_of_lines
 
 log = structlog.get_logger("holdfast.http1")
 
@@ -37,48 +39,57 @@ NOT_ANSWERED = HOP_BY_HOP | {b"content-length"}
 _TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
 
+class Added(NamedTuple):
+    """What is said to one side in the other's place: header lines, and whose names are therefore not passed on."""
+
+    lines: bytes = b""
+    """Made by `header_lines`, or of values that cannot hold a line end."""
+    instead_of: frozenset[bytes] = NOT_FORWARDED
+    """The lower-case names of headers that are dropped: those of the lines, and NOT_FORWARDED or NOT_ANSWERED."""
+
+
 def relay(
     exchange: Exchange,
     pool: ClientPool,
     origin: Origin,
     *,
     target: bytes,
-    extra_headers: RawHeaders,
-    answer_headers: RawHeaders,
+    request: Added,
+    answer: Added,
     timeout_s: float | None,
     done: Callable[[int], None],
     unreachable: Callable[[PeerError], bool] | None = None,
-    without: frozenset[bytes] = frozenset(),
 ) -> None:
-    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: a small call costs about 50 µs in all.
+    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: see docs/explain/performance.md.
 
     Args:
         exchange: Begun, neither read nor answered; or relayed before by a relay that was `unreachable`.
         pool: Makes or reuses the connection.
         origin: Where to.
         target: The request target there.
-        extra_headers: Added to the request; the client's headers of the same names are dropped.
-        answer_headers: Added to every answer, ours included; the origin's of the same names are dropped.
+        request: Added to the request.
+        answer: Added to every answer, ours included.
         timeout_s: From sending the request until the answer is complete; None: no limit.
         done: Called once, at the end, with the status the client was answered; 502 and 504 also when a begun answer
             broke off, 499 when the client left or its request broke off.
         unreachable: Called when no connection could be made, or it was closed before the answer began. True: the caller
             looks after the exchange from now on, and nothing more is called. After ConnectFailed it may relay it again.
-        without: Lower-case names of further request headers that do not travel on.
     """
-    _Relay(exchange, answer_headers, timeout_s, done, unreachable).begin(pool, origin, target, extra_headers, without)
+    _Relay(exchange, answer, timeout_s, done, unreachable).begin(pool, origin, target, request)
 
 
-class _Relay:
+class _Relay(Receiver):
     """One relayed exchange. It is the reader of the request's body and the receiver of the answer."""
 
     __slots__ = (
-        "_answer_headers",
+        "_added",
+        "_begun",
         "_done",
         "_exchange",
         "_flight",
-        "_head_came",
+        "_headers",
         "_over",
+        "_parts",
         "_status",
         "_timeout_s",
         "_unreachable",
@@ -87,42 +98,49 @@ class _Relay:
     def __init__(
         self,
         exchange: Exchange,
-        answer_headers: RawHeaders,
+        added: Added,
         timeout_s: float | None,
         done: Callable[[int], None],
         unreachable: Callable[[PeerError], bool] | None,
     ) -> None:
         self._exchange = exchange
-        self._answer_headers = answer_headers
+        self._added = added
         self._timeout_s = timeout_s
         self._done = done
         self._unreachable = unreachable
         self._flight: Flight | None = None
         self._status = 0
-        self._head_came = False
+        self._headers: RawHeaders = []
+        self._parts: list[bytes] = []
+        # Whether the answer is being streamed: until then what came of it is in the three above.
+        self._begun = False
         self._over = False
 
-    def begin(
-        self, pool: ClientPool, origin: Origin, target: bytes, extra_headers: RawHeaders, without: frozenset[bytes]
-    ) -> None:
+    def begin(self, pool: ClientPool, origin: Origin, target: bytes, added: Added) -> None:
         """Send the request on, at once or when its small body is complete."""
         exchange = self._exchange
         exchange.on_gone(self._client_left)
         if self._over:
             return
-        hidden = NOT_FORWARDED | without | {name.lower() for name, _ in extra_headers}
-        headers = [(b"Host", origin.netloc), *forwardable(exchange.headers, hidden), *extra_headers]
+        lines = b"Host: %b\r\n%b%b" % (
+            origin.netloc,
+            forwarded_lines(exchange.headers, added.instead_of),
+            added.lines,
+        )
         length = exchange.content_length
 
         def send(_exchange: Exchange, body: bytes) -> None:
-            request = request_message(exchange.method, target, headers, body)
-            again = exchange.method in REPEATABLE
+            method = exchange.method
+            request = message_of_lines(method, target, lines + length_line(method, body), body)
+            again = method in REPEATABLE
             self._fly(pool.send(origin, request, self, timeout_s=self._timeout_s, replayable=again))
 
         if exchange.chunked or (length or 0) > COLLECT_UP_TO:
-            framing = BodyFraming.CHUNKED if length is None else BodyFraming.LENGTH
-            head = request_head(exchange.method, target, headers, length)
-            flight = pool.send(origin, head, self, timeout_s=self._timeout_s, body=framing)
+            framing, kind = b"Transfer-Encoding: chunked\r\n", BodyFraming.CHUNKED
+            if length is not None:
+                framing, kind = b"Content-Length: %d\r\n" % length, BodyFraming.LENGTH
+            head = message_of_lines(exchange.method, target, lines + framing)
+            flight = pool.send(origin, head, self, timeout_s=self._timeout_s, body=kind)
             self._fly(flight)
             flight.on_flow(exchange.pause_body, self._upload)
         else:
@@ -158,40 +176,63 @@ class _Relay:
 
     def head(self, status: int, headers: RawHeaders) -> None:
         """The origin begins to answer."""
-        self._head_came = True
         self._status = status
-        hidden = NOT_ANSWERED | {name.lower() for name, _ in self._answer_headers}
-        length = first(headers, b"content-length")
-        passed = forwardable(headers, hidden) + self._answer_headers
-        self._exchange.start(status, passed, None if length is None else int(length))
+        self._headers = headers
 
     def data(self, chunk: bytes) -> None:
         """More of the answer's body."""
-        self._exchange.write(chunk)  # calls pause of the flight when the client does not take it as fast
+        if self._begun:
+            self._exchange.write(chunk)  # calls pause of the flight when the client does not take it as fast
+        else:
+            self._parts.append(chunk)
+
+    def more_to_come(self) -> None:
+        """What has come is passed on, and the rest as it comes."""
+        if self._status and not self._begun:
+            self._stream()
+
+    def _stream(self) -> None:
+        self._begun = True
+        length, lines = first(self._headers, b"content-length"), self._answer_lines()
+        self._exchange.start(self._status, lines, None if length is None else int(length), dated=is_dated(lines))
+        for part in self._parts:
+            self._exchange.write(part)
+        self._parts = []
+
+    def _answer_lines(self) -> bytes:
+        added = self._added
+        return forwarded_lines(self._headers, added.instead_of) + added.lines
 
     def end(self) -> None:
-        """The answer is complete."""
+        """The answer is complete. HOT when it came as a whole."""
         self._over = True
-        self._exchange.end()
+        exchange = self._exchange
+        if not self._begun and exchange.method != b"HEAD" and self._status not in BODILESS:
+            lines = self._answer_lines()
+            exchange.respond(self._status, lines, b"".join(self._parts), dated=is_dated(lines))
+        else:
+            if not self._begun:
+                self._stream()
+            exchange.end()
         self._done(self._status)
 
     def failed(self, error: PeerError) -> None:
         """The origin does not answer, or not to the end."""
         self._over = True
         if (
-            not self._head_came
+            not self._status
             and self._unreachable is not None
             and isinstance(error, ConnectFailed | ConnectionLost)
             and self._unreachable(error)
         ):
             return
-        log.warning("relay failed", origin=error.origin, error=str(error), answer_begun=self._head_came)
+        log.warning("relay failed", origin=error.origin, error=str(error), answer_begun=self._begun)
         status = 504 if isinstance(error, AnswerTimedOut) else 502
-        if self._head_came:
+        if self._begun:
             self._exchange.abort()
         else:
             sentence = _sentence(error).encode()
-            self._exchange.respond(status, _TEXT + header_lines(self._answer_headers), sentence + b"\n")
+            self._exchange.respond(status, _TEXT + self._added.lines, sentence + b"\n")
         self._done(status)
 
     def _client_left(self) -> None:

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from holdfast.headers import RawHeaders
 from holdfast.http1.exchange import Exchange
 from holdfast.watchdog.log import EventLog
 from holdfast.watchdog.slots import Slots
@@ -97,7 +96,7 @@ class Call:
             duration = b"X-Duration-Seconds: %.6f\r\n" % (time.perf_counter() - self.begun)
             self.exchange.respond(status, headers + duration, body)
 
-    def stream(self, headers: RawHeaders) -> bool:
+    def stream(self, headers: bytes) -> bool:
         """Begin an answer of unknown length; its pieces go to `exchange`. False: nobody waits for it any more."""
         if self.exchange.answered or self.exchange.over:
             return False

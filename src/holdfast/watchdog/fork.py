@@ -179,7 +179,7 @@ class _StreamedOutput(_Output):
     def _take_answer(self, data: bytes) -> None:
         exchange = self._call.exchange
         if not self._begun:
-            if not self._call.stream(self._content_type()):
+            if not self._call.stream(header_lines(self._content_type())):
                 return
             self._begun = True
             exchange.on_flow(self.process.pause_output, self.process.resume_output)

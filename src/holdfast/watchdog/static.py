@@ -83,10 +83,10 @@ class StaticFolder:
             file.close()
             exchange.respond(404, TEXT, b"There is no such file.\n")
             return
-        headers = _headers(path, facts)
+        headers = header_lines(_headers(path, facts))
         if _unchanged(exchange, facts):
             file.close()
-            exchange.respond(304, header_lines(headers))
+            exchange.respond(304, headers)
             return
         if exchange.method == b"HEAD":
             file.close()
@@ -107,7 +107,7 @@ class _Sending:
         self._paused = False
         self._busy = False
 
-    def begin(self, headers: RawHeaders, length: int) -> None:
+    def begin(self, headers: bytes, length: int) -> None:
         self._slots.take()
         self._left = length
         self._exchange.on_gone(self._close)

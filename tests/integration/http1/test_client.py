@@ -21,8 +21,8 @@ from holdfast.errors import (
     PeerError,
 )
 from holdfast.headers import RawHeaders
-from holdfast.http1.client import Answer, BodyFraming, ClientPool, Flight, Origin
-from holdfast.http1.message import request_head, request_message
+from holdfast.http1.client import Answer, BodyFraming, ClientPool, Flight, Origin, Receiver
+from holdfast.http1.message import message_of_lines, request_message
 from tests.integration.http1.peers import PATIENCE_S, Peer, happens, ok, peer
 
 TLS = Path(__file__).parent / "localhost.pem"
@@ -30,6 +30,12 @@ TLS = Path(__file__).parent / "localhost.pem"
 
 def get(origin: Origin, target: bytes = b"/a", method: bytes = b"GET") -> bytes:
     return request_message(method, target, [(b"Host", origin.netloc)], b"")
+
+
+def upload_head(origin: Origin, length: int | None) -> bytes:
+    """The head of a POST whose body of so many bytes, or of chunks, follows."""
+    framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+    return message_of_lines(b"POST", b"/up", b"Host: %b\r\n%b\r\n" % (origin.netloc, framing))
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ async def fetch(pool: ClientPool, origin: Origin, request: bytes | None = None, 
     return await pool.fetch(origin, request or get(origin), timeout_s=timeout_s, max_body_bytes=1000)
 
 
-class Receiving:
+class Receiving(Receiver):
     """A receiver that writes down what it hears."""
 
     def __init__(self) -> None:
@@ -667,7 +673,7 @@ async def uploaded(
     """Stream a body as the peer takes it."""
     receiving, flowing = Receiving(), asyncio.Event()
     length = None if framing is BodyFraming.CHUNKED else sum(map(len, pieces))
-    head = request_head(b"POST", b"/up", [(b"Host", origin.netloc)], length)
+    head = upload_head(origin, length)
     flight = pool.send(origin, head, receiving, timeout_s=60, body=framing)
     flight.on_flow(flowing.clear, flowing.set)
     for piece in pieces:
@@ -706,7 +712,7 @@ async def test_a_peer_that_does_not_read_stops_the_upload(pool: ClientPool) -> N
 
     async with peer(serve) as origin:
         flowing, receiving = asyncio.Event(), Receiving()
-        head = request_head(b"POST", b"/up", [(b"Host", origin.netloc)], None)
+        head = upload_head(origin, None)
         flight = pool.send(origin, head, receiving, timeout_s=60, body=BodyFraming.CHUNKED)
         with pytest.raises(RuntimeError, match="not made yet"):
             flight.write(b"too early")
@@ -732,7 +738,7 @@ async def test_an_answer_before_the_end_of_the_upload_is_given_and_the_connectio
 
     async with peer(serve) as origin:
         receiving, flowing = Receiving(), asyncio.Event()
-        head = request_head(b"POST", b"/up", [(b"Host", origin.netloc)], 1000)
+        head = upload_head(origin, 1000)
         flight = pool.send(origin, head, receiving, timeout_s=60, body=BodyFraming.LENGTH)
         flight.on_flow(flowing.clear, flowing.set)
         await happens(receiving.over)

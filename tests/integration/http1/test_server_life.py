@@ -194,7 +194,7 @@ async def test_a_slow_reader_stops_a_streamed_answer_and_does_not_make_memory_gr
         c.send(GET)
         exchange = await app.next()
         exchange.on_flow(paused.set, resumed.set)
-        exchange.start(200, [], None)
+        exchange.start(200, b"", None)
         written = 0
         while exchange.write(b"x" * 10_000):
             written += 10_000
@@ -266,7 +266,7 @@ async def test_a_client_that_leaves_before_its_answer_is_told_at_once(leave: obj
             assert await app.next_gone() is exchange
         # Whatever is said now falls on deaf ears, and harms nobody.
         exchange.respond(200)
-        exchange.start(200, [], None)
+        exchange.start(200, b"", None)
         assert not exchange.write(b"x")
         exchange.end()
         exchange.abort()
@@ -285,7 +285,7 @@ async def test_a_client_that_leaves_within_its_answer_is_told() -> None:
         async with client(server.port) as c:
             c.send(GET)
             exchange = await app.next()
-            exchange.start(200, [], None)
+            exchange.start(200, b"", None)
             exchange.write(b"data")
             await c.some()
             c.leave()

@@ -4,12 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.headers import RawHeaders, forwardable
 from holdfast.http1.message import (
     TOKEN_CHARACTERS,
     for_origin,
+    forwarded_lines,
     header_lines,
+    is_dated,
+    message_of_lines,
     read_request,
-    request_head,
     request_message,
     status_line,
 )
@@ -97,9 +100,33 @@ def test_an_absent_body_is_said_where_one_is_usual() -> None:
     assert b"Content-Length: 1\r\n" in request_message(b"GET", b"/", [], b"x")
 
 
-def test_a_body_that_follows_is_announced() -> None:
-    assert request_head(b"PUT", b"/", [(b"A", b"b")], 9) == b"PUT / HTTP/1.1\r\nA: b\r\nContent-Length: 9\r\n\r\n"
-    assert request_head(b"PUT", b"/", [], None) == b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+def test_lines_become_a_message_whose_target_and_method_are_looked_at() -> None:
+    assert message_of_lines(b"PUT", b"/", b"A: b\r\n") == b"PUT / HTTP/1.1\r\nA: b\r\n\r\n"
+    assert message_of_lines(b"PUT", b"/", b"A: b\r\n", b"body") == b"PUT / HTTP/1.1\r\nA: b\r\n\r\nbody"
+    with pytest.raises(ValueError, match="not a request target"):
+        message_of_lines(b"PUT", b"/ HTTP/1.1\r\nA: b", b"")
+    with pytest.raises(ValueError, match="not a method"):
+        message_of_lines(b"PUT /", b"/", b"")
+
+
+@given(headers_, st.frozensets(st.sampled_from([b"a", b"host", b"x-call-id"])))
+def test_forwarded_lines_are_those_of_the_forwardable_headers(headers: RawHeaders, hidden: frozenset[bytes]) -> None:
+    assert forwarded_lines(headers, hidden) == header_lines(forwardable(headers, hidden))
+    with_named = [(b"X-Call-Id", b"1"), *headers, (b"CONNECTION", b"close, x-call-id")]
+    assert b"X-Call-Id: 1" not in forwarded_lines(with_named, hidden)
+
+
+@pytest.mark.parametrize("value", [b"1\r\nSet-Cookie: a", b"1\nB: 2", b"1\rB: 2", b"\0"])
+def test_forwarded_lines_cannot_split_a_message(value: bytes) -> None:
+    with pytest.raises(ValueError, match="X-A"):
+        forwarded_lines([(b"X-A", value)], frozenset())
+
+
+@pytest.mark.parametrize("name", [b"Date", b"date", b"DATE"])
+def test_a_date_among_lines_is_found_wherever_it_stands_and_nowhere_else(name: bytes) -> None:
+    assert is_dated(b"%b: x\r\nA: b\r\n" % name)
+    assert is_dated(b"A: b\r\n%b: x\r\n" % name)
+    assert not is_dated(b"X-%b: x\r\nA: date: b\r\n" % name)
 
 
 @pytest.mark.parametrize(
