@@ -25,6 +25,7 @@ from holdfast.errors import HoldfastError, PeerError
 from holdfast.function import FunctionRef
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import request_message
+from holdfast.sockets import local_name
 
 FRESH_S = 1.0
 # A known function is asked for again after this long, in the background: what is deployed or removed shows within two
@@ -347,7 +348,7 @@ class Directory:
                 # Members that are zero are left out by providers in Go.
                 endpoints = [str(self._provider)] if status.get("availableReplicas") else []
                 prefix, asleep = f"/function/{ref}".encode(), not status.get("replicas")
-            origins = tuple(Origin.parse(endpoint) for endpoint in endpoints)
+            origins = _origins(endpoints, status.get("localEndpoints"))
         except (ValueError, AttributeError, TypeError) as error:
             raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
         entry = self._known.get(ref)
@@ -371,6 +372,16 @@ def _read_json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except ValueError as error:
         raise ProviderUnavailable(f"the provider's answer is not JSON: {error}") from error
+
+
+def _origins(endpoints: list[str], local: list[str] | None) -> tuple[Origin, ...]:
+    """The replicas, each with the Unix socket that our provider names in the same place of another list."""
+    origins = [Origin.parse(endpoint) for endpoint in endpoints]
+    if local is None:
+        return tuple(origins)
+    return tuple(
+        origin._replace(local=local_name(near) if near else "") for origin, near in zip(origins, local, strict=True)
+    )
 
 
 @asynccontextmanager

@@ -542,6 +542,7 @@ class WatchdogSettings(Settings):
     PART: ClassVar[str] = "watchdog"
     # How a provider hands over what it owns, by descriptor number. Not settings: nobody writes them by hand.
     LISTEN_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_FD"
+    LOCAL_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_LOCAL_FD"
     """The listening socket, instead of `port`: it outlives the watchdog."""
     READY_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_READY_FD"
     """Where `ready <process id>` is written once requests are served: standard output belongs to the function."""

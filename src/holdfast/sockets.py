@@ -11,6 +11,8 @@ import os
 import random
 import resource
 import socket
+import sys
+import uuid
 from contextlib import suppress
 
 from holdfast.errors import StartError
@@ -55,6 +57,34 @@ def listen_shared(host: str, port: int, count: int, *, purpose: str, option: str
     port = port_of(probe)
     probe.close()
     return [listen(host, port, purpose=purpose, option=option, shared=True) for _ in range(count)]
+
+
+def listen_local() -> socket.socket | None:
+    """A Unix socket beside a port on loopback, for peers on this machine; None where the system has no such names.
+
+    Its name is in Linux's abstract namespace: no file is left behind, and it is seen where loopback is, in one network
+    namespace.
+    """
+    if sys.platform != "linux":
+        return None
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(f"\0holdfast-{uuid.uuid4()}")
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def local_url(sock: socket.socket) -> str:
+    """`unix:@<name>` of a socket that `listen_local` made; `@` stands for the byte that such a name begins with."""
+    name: bytes = sock.getsockname()
+    return "unix:@" + name[1:].decode()
+
+
+def local_name(url: str) -> str:
+    """What to connect to, of a URL that `local_url` made. Raises ValueError for anything else."""
+    if not url.startswith("unix:@"):
+        raise ValueError(f"{url!r} is not the URL of a Unix socket: expected unix:@<name>")
+    return "\0" + url.removeprefix("unix:@")
 
 
 def unlikely_port() -> int:

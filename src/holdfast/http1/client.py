@@ -51,6 +51,7 @@ Time
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -237,6 +238,9 @@ class ClientPool:
     async def _connection_to(self, origin: Origin) -> ClientConnection:
         """Connect to the origin's host, or to the first of its chosen addresses that can be reached."""
         context = self._tls_context() if origin.tls else None
+        if origin.local and (near := _connect_local(origin.local)) is not None:
+            _, connection = await self._loop.create_unix_connection(lambda: ClientConnection(self, origin), sock=near)
+            return connection
         if self._addresses is None:
             _, connection = await self._loop.create_connection(
                 lambda: ClientConnection(self, origin), origin.host, origin.port, ssl=context
@@ -328,6 +332,22 @@ class ClientPool:
                 earliest = min(earliest, connection.deadline)
         if earliest < self._next_sweep:
             self._sweep_at(max(earliest, now + SWEEP_AT_MOST_EVERY_S))
+
+
+def _connect_local(name: str) -> socket.socket | None:
+    """Connect to a Unix socket, which is done at once or not at all. None: the peer has to be reached by its port.
+
+    So it is when its backlog is full, when the peer is in another network namespace, and where there are no such
+    sockets.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    try:
+        sock.connect(name)
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 def _closed_before(origin: Origin) -> ConnectFailed:

@@ -118,8 +118,8 @@ class Server:
             listener = await self.loop.create_server(lambda: ServerConnection(self), host, port, backlog=BACKLOG)
             self._listeners.append(listener)
         for sock in sockets or ():
-            listener = await self.loop.create_server(lambda: ServerConnection(self), sock=sock, backlog=BACKLOG)
-            self._listeners.append(listener)
+            listen = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
+            self._listeners.append(await listen(lambda: ServerConnection(self), sock=sock, backlog=BACKLOG))
         if self._listeners:
             self.port = self._listeners[0].sockets[0].getsockname()[1]
 

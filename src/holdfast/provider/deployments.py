@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.duration import format_duration
 from holdfast.errors import DeploymentError, SettingError
@@ -152,12 +152,20 @@ def _handler_folder(deployment: Deployment) -> Path:
     return folder
 
 
+class Endpoint(NamedTuple):
+    """Where a replica is called."""
+
+    url: str
+    local: str
+    """The URL of its Unix socket; empty: it has none."""
+
+
 def status(
     deployment: Deployment,
     *,
     created_at: datetime,
     replicas: int,
-    endpoints: list[str],
+    endpoints: Sequence[Endpoint],
     updated: int,
     restarts: int,
     last_error: LastError | None = None,
@@ -165,7 +173,8 @@ def status(
 ) -> dict[str, Any]:
     """OpenFaaS's FunctionStatus with members of ours.
 
-    These are `endpoints`, the URLs of the ready replicas; `updatedReplicas`, how many of them are of the deployment as
+    These are `endpoints`, the URLs of the ready replicas; `localEndpoints`, where each of them can be reached at less
+    cost by who is on the same machine; `updatedReplicas`, how many of them are of the deployment as
     it is now, not of the one before; `restarts`, how often those have ended by themselves; `lastError`, how that was or
     why one is not ready, with what it wrote; `warnings`, what of the deployment is not done as it says.
     """
@@ -185,7 +194,8 @@ def status(
         "replicas": replicas,
         "availableReplicas": len(endpoints),
         "createdAt": created_at.isoformat().replace("+00:00", "Z"),
-        "endpoints": endpoints,
+        "endpoints": [endpoint.url for endpoint in endpoints],
+        "localEndpoints": [endpoint.local for endpoint in endpoints],
         "updatedReplicas": updated,
         "restarts": restarts,
     }

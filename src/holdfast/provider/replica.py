@@ -19,7 +19,7 @@ from holdfast import sockets
 from holdfast.errors import StartError
 from holdfast.process import Stream, supervise
 from holdfast.provider.confinement import Confinement
-from holdfast.provider.deployments import Launch
+from holdfast.provider.deployments import Endpoint, Launch
 from holdfast.provider.endings import LastError, LastWords, how_it_ended, still_starting, with_words
 from holdfast.provider.logs import FunctionLogs
 from holdfast.provider.reports import Reported, Reports
@@ -65,7 +65,8 @@ class Replica:
         self._refused = ""
         self._log = log.bind(instance=instance)
         self._socket = sockets.listen("127.0.0.1", 0, purpose="function", option="nothing: no port is free")
-        self.endpoint = sockets.url_of(self._socket)
+        self._local = sockets.listen_local()
+        self.endpoint = Endpoint(sockets.url_of(self._socket), sockets.local_url(self._local) if self._local else "")
         self.exec_timeout_s = WatchdogSettings.from_environment(launched.environ).exec_timeout_s
 
     @property
@@ -79,17 +80,20 @@ class Replica:
         # One pipe for all its lives. Each says its process id, so that a late word of a dead one is not believed.
         read_end, write_end = os.pipe()
         loop.add_reader(read_end, self._hear, read_end)
-        descriptors = {
-            WatchdogSettings.LISTEN_FD: str(self._socket.fileno()),
-            WatchdogSettings.READY_FD: str(write_end),
-        }
+        descriptors = {WatchdogSettings.LISTEN_FD: self._socket.fileno(), WatchdogSettings.READY_FD: write_end}
+        if self._local is not None:
+            descriptors[WatchdogSettings.LOCAL_FD] = self._local.fileno()
         try:
             await supervise(
                 self._confinement.argv(self._launch.argv),
-                environ={**self._launch.environ, **self._confinement.environ, **descriptors},
+                environ={
+                    **self._launch.environ,
+                    **self._confinement.environ,
+                    **{name: str(number) for name, number in descriptors.items()},
+                },
                 cwd=self._launch.cwd,
                 on_line=self._on_line,
-                pass_fds=(self._socket.fileno(), write_end),
+                pass_fds=tuple(descriptors.values()),
                 on_start=self._on_start,
                 on_refused=self._on_refused,
                 on_exit=self._on_exit,
@@ -101,6 +105,8 @@ class Replica:
             os.close(read_end)
             os.close(write_end)
             self._socket.close()
+            if self._local is not None:
+                self._local.close()
             self.pid = None
             self._reports.started()
             self.ready = False
@@ -168,5 +174,5 @@ class Replica:
         if ready != self.ready:
             self.ready = ready
             if ready:
-                self._log.info("replica ready", pid=self.pid, endpoint=self.endpoint)
+                self._log.info("replica ready", pid=self.pid, endpoint=self.endpoint.url)
             self._on_change()

@@ -19,7 +19,7 @@ from holdfast.function import FunctionRef
 from holdfast.provider.autoscaler import Autoscaler, Scaled, Windows
 from holdfast.provider.backlog import Backlog
 from holdfast.provider.confinement import Confinements
-from holdfast.provider.deployments import launch
+from holdfast.provider.deployments import Endpoint, launch
 from holdfast.provider.endings import LastError, latest
 from holdfast.provider.logs import FunctionLogs
 from holdfast.provider.replica import Replica
@@ -62,8 +62,8 @@ class Function:
         self._changed = asyncio.Event()
 
     @property
-    def endpoints(self) -> list[str]:
-        """The URLs of the ready replicas, without those that are about to go."""
+    def endpoints(self) -> list[Endpoint]:
+        """Those of the ready replicas, without those that are about to go."""
         serving = (*self.replicas, *self.outgoing)
         return [replica.endpoint for replica in serving if replica.ready and not replica.leaving]
 

@@ -84,10 +84,13 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is logged when it is printed
     try:
-        listening = sockets.inherited(WatchdogSettings.LISTEN_FD) or sockets.listen(
+        first = sockets.inherited(WatchdogSettings.LISTEN_FD) or sockets.listen(
             settings.host, settings.port, purpose="watchdog", option="port"
         )
-        listening.set_inheritable(False)
+        local = sockets.inherited(WatchdogSettings.LOCAL_FD)
+        listening = [first] if local is None else [first, local]
+        for sock in listening:
+            sock.set_inheritable(False)
         sockets.allow_many()
         ready_fd = _ready_fd()
         open_function = _function(settings, log)
@@ -95,9 +98,9 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
     except asyncio.CancelledError:
         return 0  # asked to stop before it was ready
     except HoldfastError as error:
-        first, _, rest = str(error).partition("\n")
+        summary, _, rest = str(error).partition("\n")
         trace = rest + "\n" if rest else ""
-        log.error("function not started", error=first, trace=trace)  # noqa: TRY400 - expected: the message says it all
+        log.error("function not started", error=summary, trace=trace)  # noqa: TRY400 - expected: the message says it all
         return EXIT_SETTING if isinstance(error, SettingError) else EXIT_FAILED
 
 
@@ -183,7 +186,7 @@ async def _upstream(
 async def _main(
     settings: WatchdogSettings,
     open_function: Open,
-    listening: socket.socket,
+    listening: list[socket.socket],
     ready_fd: int | None,
     log: EventLog,
 ) -> int:
@@ -199,9 +202,9 @@ async def _main(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stop, None)
         watchdog = Watchdog(function, slots)
-        async with serve(watchdog, sockets=[listening], limits=_limits(settings)) as server:
+        async with serve(watchdog, sockets=listening, limits=_limits(settings)) as server:
             if tell is None:
-                log.info("watchdog ready", url=sockets.url_of(listening))
+                log.info("watchdog ready", url=sockets.url_of(listening[0]))
             else:
                 tell(b"ready %d\n" % os.getpid())
             await _either(stop, ended)

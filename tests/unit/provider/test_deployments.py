@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
-from holdfast.provider.deployments import Launch, launch, passed_on, status
+from holdfast.provider.deployments import Endpoint, Launch, launch, passed_on, status
 from holdfast.stack import Deployment, Resources
 
 
@@ -104,7 +104,7 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
         found,
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         replicas=2,
-        endpoints=["http://127.0.0.1:1"],
+        endpoints=[Endpoint("http://127.0.0.1:1", "unix:@a")],
         updated=1,
         restarts=3,
     )
@@ -126,6 +126,7 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
         "availableReplicas": 1,
         "createdAt": "2026-01-02T03:04:05Z",
         "endpoints": ["http://127.0.0.1:1"],
+        "localEndpoints": ["unix:@a"],
         "updatedReplicas": 1,
         "restarts": 3,
     }
