@@ -41,6 +41,12 @@ When a connection is used again
     cancelled. Everything else closes it. Bytes that arrive while no flight is on board close it as well: they could
     be taken for the answer to the next request.
 
+A peer on the same machine
+
+    An origin with a Unix socket gets its connections as streams of one session over that socket (yamux.py): requests
+    of one turn of the loop leave in one write. They are connections like others, kept and closed as such. A stream
+    that the peer resets before it took it has not been looked at, so that request is sent again whatever it is.
+
 Time
 
     Nothing sets a timer per request. Each connection has one deadline, of its flight or of its idle time; one timer
@@ -63,6 +69,7 @@ from holdfast.http1.collector import Answer, Collector
 from holdfast.http1.flight import Flight, Receiver
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
+from holdfast.yamux import Session
 
 __all__ = ["Answer", "BodyFraming", "ClientPool", "Collector", "Flight", "Origin", "Receiver"]
 
@@ -70,6 +77,8 @@ NEVER = float("inf")
 # Deadlines are met this late at most; a timeout of a call is seconds.
 SWEEP_AT_MOST_EVERY_S = 0.05
 CLOSING_TIMEOUT_S = 5.0
+SESSION_IDLE_S = 1.0
+# A socket without connections is closed after this long.
 
 
 class ClientPool:
@@ -106,6 +115,8 @@ class ClientPool:
         self._tls = tls
         self._addresses = addresses
         self._idle: dict[Origin, list[ClientConnection]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._attaching: set[asyncio.Task[None]] = set()
         self._connections: set[ClientConnection] = set()
         self._connecting: dict[asyncio.Task[None], Flight] = {}
         self._closed = True
@@ -130,6 +141,9 @@ class ClientPool:
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
+        await asyncio.gather(*self._attaching)
+        for session in list(self._sessions.values()):
+            session.close()
         if self._connections:
             # Aborted connections close in one of the loop's next turns; none depends on its peer.
             self._all_closed = self._loop.create_future()
@@ -233,14 +247,20 @@ class ClientPool:
             else:
                 if flight.deadline < self._next_sweep:
                     self._sweep_at(flight.deadline)
-                connection.carry(flight, reused=False)
+                connection.carry(flight, reused=connection.shares)
 
     async def _connection_to(self, origin: Origin) -> ClientConnection:
         """Connect to the origin's host, or to the first of its chosen addresses that can be reached."""
         context = self._tls_context() if origin.tls else None
-        if origin.local and (near := _connect_local(origin.local)) is not None:
-            _, connection = await self._loop.create_unix_connection(lambda: ClientConnection(self, origin), sock=near)
-            return connection
+        if origin.local:
+            session = self._sessions.get(origin.local)
+            shares = session is not None and session.usable
+            if session is None or not shares:
+                session = self._new_session(origin.local)
+            if session is not None:
+                connection = ClientConnection(self, origin, shares=shares)
+                session.open(connection)
+                return connection
         if self._addresses is None:
             _, connection = await self._loop.create_connection(
                 lambda: ClientConnection(self, origin), origin.host, origin.port, ssl=context
@@ -261,6 +281,22 @@ class ClientPool:
             else:
                 return connection
         raise failed
+
+    def _new_session(self, local: str) -> Session | None:
+        """A session with a peer on this machine; None when it has to be reached by port."""
+        sock = _connect_local(local)
+        if sock is None:
+            return None
+
+        def lost(session: Session) -> None:
+            if self._sessions.get(local) is session:
+                del self._sessions[local]
+
+        session = self._sessions[local] = Session(accept=None, idle_s=SESSION_IDLE_S, on_lost=lost)
+        task = self._loop.create_task(_attach(self._loop, session, sock))
+        self._attaching.add(task)
+        task.add_done_callback(self._attaching.discard)
+        return session
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -332,6 +368,14 @@ class ClientPool:
                 earliest = min(earliest, connection.deadline)
         if earliest < self._next_sweep:
             self._sweep_at(max(earliest, now + SWEEP_AT_MOST_EVERY_S))
+
+
+async def _attach(loop: asyncio.AbstractEventLoop, session: Session, sock: socket.socket) -> None:
+    """Give a session its socket, which is connected: what was written before leaves now."""
+    try:
+        await loop.create_unix_connection(lambda: session, sock=sock)
+    except OSError as error:
+        session.connection_lost(error)
 
 
 def _connect_local(name: str) -> socket.socket | None:

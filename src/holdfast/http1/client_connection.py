@@ -17,6 +17,7 @@ from holdfast.http1.answer_assembler import AnswerAssembler
 from holdfast.http1.flight import Flight
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
+from holdfast.yamux import StreamRefused
 
 if TYPE_CHECKING:
     from holdfast.http1.client import ClientPool
@@ -29,12 +30,14 @@ NEVER = float("inf")
 class ClientConnection(AnswerAssembler, asyncio.Protocol):
     """The protocol of one socket to a peer."""
 
-    def __init__(self, pool: ClientPool, origin: Origin) -> None:
+    def __init__(self, pool: ClientPool, origin: Origin, *, shares: bool = False) -> None:
         super().__init__(pool.max_header_bytes)
         self.origin = origin
         self.deadline: float = NEVER
         """When the flight, or the idle time, is over, by the loop's clock."""
         self.flight: Flight | None = None
+        self.shares = shares
+        """Whether it shares a socket that was there before: one that may be dead, as a kept connection may."""
         self._pool = pool
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set before anything else is called
         self._reused = False
@@ -71,7 +74,7 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
             if exc is None and self.feed_eof():
                 self.flight = None
                 flight.end()
-            elif self._reused and not self.heard and flight.replayable:
+            elif self._not_looked_at(exc, flight) or (self._reused and not self.heard and flight.replayable):
                 self.flight = flight.connection = None
                 self._pool.fly_again(flight)
             else:
@@ -182,6 +185,10 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
         self._transport.abort()
         if flight is not None:
             flight.fail(error)
+
+    def _not_looked_at(self, exc: Exception | None, flight: Flight) -> bool:
+        """Whether the peer has seen nothing of a request that can be sent once more as a whole."""
+        return isinstance(exc, StreamRefused) and flight.framing is BodyFraming.NONE
 
     def _loss(self, exc: Exception | None) -> ConnectionLost:
         what = f"was lost ({exc})" if exc is not None else "was closed"

@@ -67,6 +67,7 @@ from email.utils import formatdate
 from holdfast.http1.connection import ServerConnection
 from holdfast.http1.exchange import Application, BodyReader, Exchange
 from holdfast.http1.limits import Limits
+from holdfast.yamux import Session
 
 __all__ = ["Application", "BodyReader", "Exchange", "Limits", "Server", "serve"]
 
@@ -94,6 +95,7 @@ class Server:
         """The port of the first listening socket; stays when it is closed."""
         self._listeners: list[asyncio.Server] = []
         self._connections: set[ServerConnection] = set()
+        self._sessions: set[Session] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -118,16 +120,29 @@ class Server:
             listener = await self.loop.create_server(lambda: ServerConnection(self), host, port, backlog=BACKLOG)
             self._listeners.append(listener)
         for sock in sockets or ():
-            listen = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
-            self._listeners.append(await listen(lambda: ServerConnection(self), sock=sock, backlog=BACKLOG))
+            if sock.family == socket.AF_UNIX:
+                listener = await self.loop.create_unix_server(self._session, sock=sock, backlog=BACKLOG)
+            else:
+                listener = await self.loop.create_server(lambda: ServerConnection(self), sock=sock, backlog=BACKLOG)
+            self._listeners.append(listener)
         if self._listeners:
             self.port = self._listeners[0].sockets[0].getsockname()[1]
+
+    def _session(self) -> Session:
+        """The protocol of a socket of our own clients on this machine, whose streams are connections."""
+        session = Session(
+            accept=lambda: ServerConnection(self), idle_s=self.limits.idle_timeout_s, on_lost=self._sessions.discard
+        )
+        self._sessions.add(session)
+        return session
 
     async def drain(self, grace_s: float) -> None:
         """Stop accepting, let exchanges under way finish for at most `grace_s`, cut the rest. May be called again."""
         self.draining = True
         for listener in self._listeners:
             listener.close()
+        for session in self._sessions:
+            session.go_away()
         for connection in list(self._connections):
             connection.drain()
         try:
@@ -136,6 +151,8 @@ class Server:
         except TimeoutError:
             self._cut()
             await self._empty.wait()
+        for session in list(self._sessions):
+            session.close()
 
     def _cut(self) -> None:
         for connection in list(self._connections):
