@@ -11,6 +11,7 @@ from holdfast.invocation import Attempt, CallId, Invocation
 from holdfast.queue import dead_letter, parked_callback, record, wire
 from holdfast.queue.answer import KeptAnswer, write_answer
 from holdfast.queue.message import to_publish
+from holdfast.yamux import DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW_UPDATE
 from tests.hostile.corpus import GROUPS
 
 LONGEST = 2000
@@ -94,6 +95,14 @@ _URLS = [
     b"/function/../system",
 ]
 
+_OPENED = HEADER.pack(0, WINDOW_UPDATE, SYN, 1, 0)
+_STREAMS = [
+    _OPENED + HEADER.pack(0, DATA, 0, 1, 5) + b"hello" + HEADER.pack(0, WINDOW_UPDATE, FIN, 1, 0),
+    HEADER.pack(0, DATA, SYN | FIN, 3, 2) + b"hi" + HEADER.pack(0, PING, SYN, 0, 7),
+    _OPENED + HEADER.pack(0, DATA, RST, 1, 3) + b"abc" + HEADER.pack(0, GO_AWAY, 0, 0, 0),
+    _OPENED + HEADER.pack(0, DATA, 0, 1, 2**32 - 1),
+]
+
 _OPTIONS = [
     b"/async-function/f.n/a?b\nX-Delay: 1m30s\nX-Expires-After: 10\nX-Timeout: 1.5s\nIdempotency-Key: k",
     b"http://h/function/f\nX-Failure-Callback-Url: http://example.com/\nX-Delay: 9999999h",
@@ -130,6 +139,8 @@ def seeds(target: str) -> list[bytes]:
             return [_CUT + data for data in sent]
         case "answers":
             return [_CUT + data for data in _answers()]
+        case "streams":
+            return [_CUT + data for data in _STREAMS]
         case "nats":
             return [_CUT + data for data in _NATS]
         case "stored":

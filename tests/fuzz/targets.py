@@ -38,6 +38,7 @@ from holdfast.queue.answer import KeptAnswer, UnreadableAnswer, read_answer, wri
 from holdfast.queue.message import Undecodable, from_delivery, to_publish
 from holdfast.queue.wire import Event, Parser, ProtocolViolation
 from holdfast.worker.callback import destination
+from holdfast.yamux import Session
 from tests.hostile.readings import as_client, as_server
 from tests.unit.http1.assembled import answer, assemble, split
 
@@ -156,6 +157,51 @@ def connections(data: bytes) -> None:
     finals = [one for one in answers if one.status >= 200]
     if stray or len(finals) > len(application.methods) + 1:
         raise Broken("the lane sent more than answers")
+
+
+def streams(data: bytes) -> None:
+    """Frames of yamux: what arrives is the same in pieces, each stream is told of its end once, nothing is raised."""
+    data, pieces = _cut(data)
+
+    async def read(pieces: list[bytes]) -> list[bytes]:
+        ends: list[_Sink] = []
+
+        def accept() -> _Sink:
+            ends.append(_Sink())
+            return ends[-1]
+
+        session = Session(accept=accept, idle_s=60, on_lost=lambda _: None)
+        transport = _Memory()
+        session.connection_made(transport)
+        for piece in pieces:
+            if not transport.closed:
+                session.data_received(piece)
+        await asyncio.sleep(0)
+        session.connection_lost(None)
+        await asyncio.sleep(0)
+        if any(end.lost != 1 for end in ends):
+            raise Broken("a stream was not told of its end, or twice")
+        return [bytes(end.received) for end in ends]
+
+    if asyncio.run(read([data])) != asyncio.run(read(pieces)):
+        raise Broken("streams read in pieces what they do not read as a whole")
+
+
+class _Sink(asyncio.Protocol):
+    """Takes what comes."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.lost = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self.lost or not data:
+            raise Broken("data after the end, or none")
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.lost += 1
 
 
 def answers(data: bytes) -> None:
@@ -300,6 +346,7 @@ TARGETS: dict[str, Target] = {
     "requests": requests,
     "connections": connections,
     "answers": answers,
+    "streams": streams,
     "nats": nats,
     "stored": stored,
     "options": options,
