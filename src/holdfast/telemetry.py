@@ -153,7 +153,11 @@ WORKER_INFLIGHT = Gauge(
     multiprocess_mode="livesum",
 )
 WORKER_RECONNECTS = Counter("queue_worker_nats_reconnect", "Connections to NATS made again after a loss.")
-CALLBACKS = Counter("holdfast_callbacks", "Callbacks ended, by outcome: delivered or given_up.", ["outcome"])
+CALLBACKS = Counter(
+    "holdfast_callbacks",
+    "Callbacks ended, by outcome: delivered, given_up, or cancelled once their call had ended.",
+    ["outcome"],
+)
 CALLBACK_RETRIES = Counter("holdfast_callback_retries", "Attempts of a callback after its first.")
 LANES = Gauge(
     "holdfast_queue_lanes",

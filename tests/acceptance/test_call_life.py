@@ -123,7 +123,8 @@ async def test_a_running_call_is_stopped_and_its_callback_with_it(server: Servin
         pass
     cancelled = await server.call(f"/async-function/{call_id}", method="DELETE")
     assert cancelled.status_code == 202
-    assert (await ended(server, call_id))["status"] == "cancelled"
+    document = await ended(server, call_id)
+    assert (document["status"], document["callback"]["status"]) == ("cancelled", "cancelled")
     again = await server.call(f"/async-function/{call_id}", method="DELETE")
     assert (again.status_code, "cancelled" in again.text) == (409, True)
     assert not callbacks.callbacks

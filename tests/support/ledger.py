@@ -173,11 +173,11 @@ def _held(cancelled_at: float, faults: list[Fault]) -> bool:
 
 
 def _owed(record: Mapping[str, Any] | None) -> bool:
-    """Whether a call's end has to be told: it was not cancelled, and its callback was not given up."""
+    """Whether a call's end has to be told: neither it nor its callback was cancelled, and that was not given up."""
     if record is None or record["status"] == "cancelled":
         return False
     callback = record["callback"]
-    return callback is None or callback["status"] != "failed"
+    return callback is None or callback["status"] not in {"failed", "cancelled"}
 
 
 def read_journal(path: Path) -> list[Run]:

@@ -19,7 +19,6 @@ class Callback:
     body: bytes
     at: float
     """time.monotonic() when it was complete."""
-    answered: int
 
     def __getitem__(self, name: str) -> str:
         values = [value for key, value in self.headers if key.lower() == name.lower()]
@@ -38,6 +37,9 @@ class Receiver:
         self.url = ""
         self.answer = 200
         """Status of the answers from now on; 0: never answer."""
+        self.answers = asyncio.Event()
+        """Cleared, what comes is kept waiting; set again, it gets the answer that is chosen then."""
+        self.answers.set()
         self._arrived = asyncio.Condition()
         self._confirmed: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
@@ -75,10 +77,13 @@ class Receiver:
         headers = [(name, value.strip()) for name, _, value in (field.partition(":") for field in rest)]
         length = int(next(value for name, value in headers if name.lower() == "content-length"))
         body = await reader.readexactly(length)
+        callback = Callback(line, headers, body, time.monotonic())
+        async with self._arrived:
+            self.callbacks.append(callback)
+            self._arrived.notify_all()
+        await self.answers.wait()
         answer = self.answer
         async with self._arrived:
-            callback = Callback(line, headers, body, time.monotonic(), answer)
-            self.callbacks.append(callback)
             if 200 <= answer < 300 and "X-Call-Id" in callback:
                 self._confirmed[callback["X-Call-Id"]] += 1
             self._arrived.notify_all()

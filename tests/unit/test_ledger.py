@@ -25,6 +25,7 @@ def test_a_call_with_its_end_and_its_callback_is_all_there_is_to_ask_for() -> No
     assert drawn(record()).holds
     assert drawn(record(attempts=3), (1.0, 2.0, 3.0)).holds
     assert drawn(record("failed", callback="failed"), told=0).holds
+    assert drawn(record(callback="cancelled"), told=0).holds
     assert drawn(record("cancelled", attempts=0), (), told=0, cancelled={"a": 5.0}).holds
     assert drawn(record("cancelled", attempts=0), (4.0,), told=0, cancelled={"a": 5.0}).holds
 

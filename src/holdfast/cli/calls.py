@@ -153,12 +153,15 @@ def result(*, call: str, gateway: str) -> Exit:
 @calls.command(
     "cancel",
     cls=Command,
-    examples=[("a call that waits is never run, one that runs is stopped", "holdfast calls cancel 5d2f0c7a")],
+    examples=[
+        ("a call that waits is never run, one that runs is stopped", "holdfast calls cancel 5d2f0c7a"),
+        ("of one that has ended, the callback is not tried again", "holdfast calls cancel 7b6ce3f1"),
+    ],
 )
 @_id_argument
 @gateway_option
 def cancel(*, call: str, gateway: str) -> None:
-    """Cancel a call; nobody is called back."""
+    """Cancel a call; nobody is called back. Of one that has ended, cancel the callback that is still pending."""
     with _gateway(gateway) as client:
         Calls(client).cancel(call)
     click.echo(f"Cancelled: {call}")

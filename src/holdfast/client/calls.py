@@ -97,7 +97,10 @@ class Calls:
             yield answer
 
     def cancel(self, call_id: str) -> None:
-        """Cancel. Once this returns the call cannot succeed any more. Raises GatewayRefused when it has ended."""
+        """Cancel. Once this returns the call cannot succeed any more; the callback of one that has ended stops.
+
+        Raises GatewayRefused when it has ended and no callback is pending.
+        """
         with self._asked("DELETE", call_id, f"cancel the call {call_id}"):
             pass
 

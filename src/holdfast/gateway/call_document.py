@@ -101,7 +101,7 @@ def _links(record: CallRecord) -> dict[str, str]:
     links = {"self": here, "events": f"{here}/events"}
     if record.result is not None:
         links["result"] = f"{here}/result"
-    if not record.status.is_end:
+    if record.owes_callback or not record.status.is_end:
         links["cancel"] = here
     return links
 

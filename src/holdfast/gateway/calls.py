@@ -3,7 +3,7 @@
     GET    /async-function/<call id>[?wait=30s]    the record; with `wait` once the call has ended, or so long
     GET    /async-function/<call id>/result        the function's own answer
     GET    /async-function/<call id>/events        the record at each change, as server-sent events, until the end
-    DELETE /async-function/<call id>               cancel
+    DELETE /async-function/<call id>               cancel: the call, or what has still to be told of its end
 
 Method and shape decide: a POST is always for a function, even one that is named like an id. Nothing here is kept: each
 answer is read from NATS, so any gateway can give it.
@@ -28,7 +28,7 @@ from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
-from holdfast.gateway.call_document import record_of
+from holdfast.gateway.call_document import record_of, rfc3339
 from holdfast.gateway.cancelling import stop_running
 from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.refusals import HANDLERS
@@ -37,7 +37,7 @@ from holdfast.invocation import CallId, StoredBody, is_call_id
 from holdfast.queue import waiting as queued
 from holdfast.queue.bodies import Bodies, BodyGone
 from holdfast.queue.connection import Connection
-from holdfast.queue.record import CallRecord, CallStatus, subject_of_record
+from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, subject_of_record
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
 from holdfast.queue.waiting import Waiting
 
@@ -149,17 +149,20 @@ class Calls:
         )
 
     async def cancel(self, request: Request) -> Response:
-        """202 once the call cannot succeed any more; 409 when it has ended already."""
+        """202 once the call cannot succeed any more, or its callback is not tried again; 409 when both have ended."""
         call_id = _call_id(request)
         overtaken = False
         while True:
             found = await self._find(call_id)
-            if _has_ended(found):
-                await self._finish_cancel(found)
-                if overtaken and _record(found).status is CallStatus.CANCELLED:
-                    break  # by the worker, at our word
-                raise BadRequest(409, f"call {call_id} has ended already: it is {_record(found).status}.")
             try:
+                if isinstance(found, Stored) and found.record.owes_callback:
+                    await self._cancel_callback(found)
+                    break
+                if isinstance(found, Stored) and found.record.status.is_end:
+                    await self._finish_cancel(found.record)
+                    if overtaken and _was_cancelled(found.record):
+                        break  # by the worker, at our word, or by whoever cancelled it in the same moment
+                    raise BadRequest(409, f"call {call_id} has ended already: it is {_told(found.record)}.")
                 if await self._cancelled(call_id, found):
                     break
             except Conflict:
@@ -182,7 +185,7 @@ class Calls:
             stopped = await stop_running(self._connection, call_id)
             if stopped is not None:
                 return stopped
-        record = record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled before it was run")
+        record = record.cancelled(time.time_ns(), "cancelled before it was run")
         # First the record: a call that is in neither place, should NATS go between the two steps, would be lost.
         await self._records.put(record, b"", replaces)
         removed = await queued.remove(self._connection, record.queue, call_id)
@@ -194,10 +197,27 @@ class Calls:
             await self._bodies.discard(standing.invocation.body.name)
         return True
 
-    async def _finish_cancel(self, found: Stored | Waiting) -> None:
+    async def _cancel_callback(self, found: Stored) -> None:
+        """Have no further attempt made to tell of a call's end. Raises Conflict.
+
+        The record decides: a worker looks at it before each attempt, and after one that it has parked or given up. So
+        one that is under way meanwhile is the last, and nothing of it is left behind.
+        """
+        now = f"cancelled at {rfc3339(time.time_ns())}"
+        last = found.record.callback_error
+        record = found.record._replace(
+            callback=CallbackStatus.CANCELLED, callback_error=now if last is None else f"{now}; before that, {last}"
+        )
+        await self._records.put(record, found.body, found.sequence)
+        telemetry.CALLBACKS.labels(record.callback).inc()
+        await queued.remove_callback(self._connection, record)
+
+    async def _finish_cancel(self, record: CallRecord) -> None:
         """Do what a cancel left undone that got no further than the record."""
-        if isinstance(found, Stored) and found.record.status is CallStatus.CANCELLED:
-            await queued.remove(self._connection, found.record.queue, found.record.call_id)
+        if record.status is CallStatus.CANCELLED:
+            await queued.remove(self._connection, record.queue, record.call_id)
+        elif record.callback is CallbackStatus.CANCELLED:
+            await queued.remove_callback(self._connection, record)
 
     async def _find(self, call_id: CallId) -> Stored | Waiting:
         """What is known of a call; of several with one id, of the one accepted last. Raises BadRequest: 404 or 410."""
@@ -262,6 +282,17 @@ def _wait(text: str) -> float:
 
 def _record(found: Stored | Waiting) -> CallRecord:
     return found.record if isinstance(found, Stored) else record_of(found)
+
+
+def _was_cancelled(record: CallRecord) -> bool:
+    return record.status is CallStatus.CANCELLED or record.callback is CallbackStatus.CANCELLED
+
+
+def _told(record: CallRecord) -> str:
+    """How a call ended, and what became of its callback."""
+    if record.callback is CallbackStatus.NONE or record.status is CallStatus.CANCELLED:
+        return record.status
+    return f"{record.status}, and its callback is {record.callback}"
 
 
 def _has_ended(found: Stored | Waiting) -> bool:

@@ -17,12 +17,11 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from holdfast import telemetry
-from holdfast.errors import QueueRefused
 from holdfast.function import FunctionRef
 from holdfast.gateway.cancelling import stop_running
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import waiting
-from holdfast.queue.api import ask
+from holdfast.queue.api import ask, delete
 from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumers, pattern_of
@@ -123,8 +122,7 @@ class _Purge:
         """Write the records; gives the calls whose record now says that they were cancelled."""
         now_ns = time.time_ns()
         records = [
-            CallRecord.of(call.invocation, self._queue, CallStatus.WAITING).ended(CallStatus.CANCELLED, now_ns, REASON)
-            for call in calls
+            CallRecord.of(call.invocation, self._queue, CallStatus.WAITING).cancelled(now_ns, REASON) for call in calls
         ]
         # Few calls have a record before they are run, and no two of one batch an id: all in one commit.
         different = len({record.call_id for record in records}) == len(records)
@@ -141,14 +139,7 @@ class _Purge:
         One by one: a purge up to a sequence takes the server time that grows with all that is in the stream, and moves
         consumers past what was handed out and not acknowledged.
         """
-        subject = f"STREAM.MSG.DELETE.{STREAM_PREFIX}{self._queue}"
-        try:
-            await ask(self._connection, subject, seq=sequence, no_erase=True)
-        except QueueRefused as error:
-            if error.code not in {400, 404}:
-                raise
-            return False
-        return True
+        return await delete(self._connection, f"{STREAM_PREFIX}{self._queue}", sequence)
 
     async def _stop(self, call_id: CallId) -> None:
         """A call that moved while it was purged: its time came, or a worker took it."""

@@ -12,6 +12,9 @@ from holdfast.queue.connection import Connection
 
 TIMEOUT_S = 5.0
 NOT_FOUND = 404
+NOT_THERE = frozenset({400, NOT_FOUND})
+NO_MESSAGE = "no message found"
+# nats-server's words within 10057, "the message could not be deleted", which it sends with status 500.
 
 
 async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, Any]:
@@ -28,6 +31,17 @@ async def ask(connection: Connection, subject: str, **body: Any) -> dict[str, An
     except (ValueError, TypeError, AttributeError) as problem:
         raise QueueUnavailable(f"JetStream's answer cannot be read: {answer.payload[:200]!r}") from problem
     return fields
+
+
+async def delete(connection: Connection, stream: str, sequence: int) -> bool:
+    """Delete one message; False when it is not there any more. Raises QueueError."""
+    try:
+        await ask(connection, f"STREAM.MSG.DELETE.{stream}", seq=sequence, no_erase=True)
+    except QueueRefused as error:
+        if error.code not in NOT_THERE and NO_MESSAGE not in error.description:
+            raise
+        return False
+    return True
 
 
 class Found(NamedTuple):

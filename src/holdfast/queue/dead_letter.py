@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from nats.js.api import StorageType, StreamConfig
 
 from holdfast.function import FunctionRef
-from holdfast.invocation import Invocation
+from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.answer import KeptAnswer, read_answer, stored_line, write_answer
 from holdfast.queue.message import Publication, Undecodable, fields_of, from_delivery
@@ -103,6 +103,11 @@ def subject_of_dead(queue: str, invocation: Invocation) -> bytes:
     ref: FunctionRef = invocation.function
     words = (queue, ref.namespace, ref.name.replace(".", "_"), invocation.call_id, invocation.message_id)
     return (SUBJECT_PREFIX + ".".join(words)).encode()
+
+
+def subject_of_callback(queue: str, call_id: CallId, message_id: str) -> bytes:
+    """A pattern that finds the dead letter of a call's callback."""
+    return f"{SUBJECT_PREFIX}{queue}.*.*.{call_id}.{message_id}".encode() + _CALLBACK
 
 
 def to_publish(letter: Letter) -> Publication:

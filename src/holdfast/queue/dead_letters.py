@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import NamedTuple, assert_never
 
 from holdfast import telemetry
-from holdfast.errors import QueueRefused, QueueUnavailable
+from holdfast.errors import QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import CallId
 from holdfast.queue import wire
-from holdfast.queue.api import TIMEOUT_S, ask
+from holdfast.queue.api import TIMEOUT_S, delete
 from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import STREAM, SUBJECT_PREFIX, DeadCallback, DeadLetter, Kind, Letter, from_message
 from holdfast.queue.message import replayed, to_publish
@@ -23,9 +23,6 @@ from holdfast.queue.parked_callback import to_publish_now
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records, Stored
-
-NO_MESSAGE = "no message found"
-# nats-server's words within 10057, "the message could not be deleted", which it sends with status 500.
 
 
 class Kept(NamedTuple):
@@ -109,12 +106,8 @@ class DeadLetters:
 
     async def drop(self, kept: Kept) -> None:
         """Remove a dead letter for good."""
-        try:
-            await ask(self._connection, f"STREAM.MSG.DELETE.{STREAM}", seq=kept.sequence, no_erase=True)
-        except QueueRefused as error:
-            # Somebody else was faster; or it was a callback that failed again at once, into a letter in its place.
-            if error.code != 404 and NO_MESSAGE not in error.description:
-                raise
+        # When it is gone somebody else was faster; or a callback failed again at once, into a letter in its place.
+        await delete(self._connection, STREAM, kept.sequence)
 
     async def _note(self, record: CallRecord) -> None:
         """The call waits again: its old record would say that it failed."""

@@ -59,9 +59,10 @@ def stream_config(*, replicas: int) -> StreamConfig:
     )
 
 
-def subjects_of_call(call_id: CallId) -> tuple[bytes, bytes]:
-    """Patterns that find the callbacks of a call."""
-    return f"{SUBJECT_PREFIX}later.{call_id}.*".encode(), f"{SUBJECT_PREFIX}now.{call_id}.*".encode()
+def subjects_of_call(call_id: CallId, message_id: str = "*") -> tuple[bytes, bytes]:
+    """Patterns that find the callbacks of a call: of all that share the id, or of the one with that message."""
+    words = f"{call_id}.{message_id}"
+    return f"{SUBJECT_PREFIX}later.{words}".encode(), f"{SUBJECT_PREFIX}now.{words}".encode()
 
 
 def to_publish(parked: ParkedCallback, at: datetime) -> Publication:

@@ -48,6 +48,7 @@ class CallbackStatus(enum.StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Result(NamedTuple):
@@ -101,10 +102,21 @@ class CallRecord(NamedTuple):
             callback=CallbackStatus.NONE if invocation.callback_url is None else CallbackStatus.PENDING,
         )
 
-    def ended(self, status: CallStatus, at_ns: int, reason: str | None = None) -> CallRecord:
-        """The same record at its end."""
+    @property
+    def owes_callback(self) -> bool:
+        """Whether the call has ended and its receiver has still to be told: all that a cancel can stop then."""
+        told = self.status.is_end and self.status is not CallStatus.CANCELLED
+        return told and self.callback is CallbackStatus.PENDING
+
+    def cancelled(self, at_ns: int, reason: str) -> CallRecord:
+        """The same record at the end that a cancel is: nobody is called back."""
         return self._replace(
-            status=status, finished_at_ns=at_ns, reason=reason, running_since_ns=None, next_attempt_at_ns=None
+            status=CallStatus.CANCELLED,
+            finished_at_ns=at_ns,
+            reason=reason,
+            running_since_ns=None,
+            next_attempt_at_ns=None,
+            callback=CallbackStatus.NONE if self.callback_url is None else CallbackStatus.CANCELLED,
         )
 
 

@@ -92,20 +92,25 @@ class Records:
         record, body = decode(found.payload)
         return Stored(record, body, found.sequence)
 
-    async def amend(self, call_id: CallId, message_id: str, change: Callable[[CallRecord], CallRecord]) -> None:
-        """Change the record of one accepted call, whatever else is written meanwhile; nothing when it has none.
+    async def amend(
+        self, call_id: CallId, message_id: str, change: Callable[[CallRecord], CallRecord]
+    ) -> CallRecord | None:
+        """Change the record of one accepted call, whatever else is written meanwhile; gives what then stands there.
 
-        Raises QueueError.
+        None: it has no record. Raises QueueError.
         """
         while True:
             stored = await self.read(call_id)
             if not isinstance(stored, Stored) or stored.record.message_id != message_id:
-                return
+                return None
+            changed = change(stored.record)
+            if changed == stored.record:
+                return changed
             try:
-                await self.put(change(stored.record), stored.body, stored.sequence)
+                await self.put(changed, stored.body, stored.sequence)
             except Conflict:
                 continue
-            return
+            return changed
 
     def write(self, record: CallRecord, body: bytes, replaces: int, written: Written) -> None:
         """Write a record in place of the one with sequence `replaces`, 0 for none. HOT: no task, no future.

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.invocation import CallId, Invocation
-from holdfast.queue import parked_callback, wire
-from holdfast.queue.api import TIMEOUT_S, ask, last_by_leader, last_by_replica
+from holdfast.queue import dead_letter, parked_callback, wire
+from holdfast.queue.api import TIMEOUT_S, ask, delete, last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumer_named, consumers, subject_of
 from holdfast.queue.lanes import consumer_of
 from holdfast.queue.message import from_delivery, subjects_of_call
+from holdfast.queue.record import CallRecord
 from holdfast.queue.topology import STREAM_PREFIX
 from holdfast.queue.wire import Msg
 
@@ -149,15 +150,26 @@ async def remove(connection: Connection, queue: str, call_id: CallId) -> Removed
         for pattern in subjects_of_call(queue, call_id)
         for place in await _remove_all(connection, stream, pattern)
     ]
-    callbacks = [
-        place
-        for pattern in parked_callback.subjects_of_call(call_id)
-        for place in await _remove_all(connection, parked_callback.STREAM, pattern)
-    ]
+    callbacks = await _remove_parked(connection, call_id)
     # Asked once they are gone: what had not been handed out by then never will be.
     lines = await consumers(connection, queue) if calls else []
     handed_out = [at for subject, at in calls if any(line.takes(subject) and at <= line.delivered_to for line in lines)]
     return Removed(len(calls) + len(callbacks), len(calls) - len(handed_out), bool(handed_out))
+
+
+async def remove_callback(connection: Connection, record: CallRecord) -> None:
+    """Take the callback of one call out of where it waits, and out of the dead letters should it just have died."""
+    await _remove_parked(connection, record.call_id, record.message_id)
+    letter = dead_letter.subject_of_callback(record.queue, record.call_id, record.message_id)
+    await _remove_all(connection, dead_letter.STREAM, letter)
+
+
+async def _remove_parked(connection: Connection, call_id: CallId, message_id: str = "*") -> list[tuple[str, int]]:
+    return [
+        place
+        for pattern in parked_callback.subjects_of_call(call_id, message_id)
+        for place in await _remove_all(connection, parked_callback.STREAM, pattern)
+    ]
 
 
 async def _remove_all(connection: Connection, stream: str, pattern: bytes) -> list[tuple[str, int]]:
@@ -174,10 +186,6 @@ async def _remove_all(connection: Connection, stream: str, pattern: bytes) -> li
             if error.code != 404:
                 raise
             return removed  # nothing matches, or no callback was ever parked
-        try:
-            await ask(connection, f"STREAM.MSG.DELETE.{stream}", seq=found["message"]["seq"], no_erase=True)
-        except QueueRefused as error:
-            if error.code not in {400, 404}:
-                raise
-            continue  # it was acknowledged, or its time came, in between
-        removed.append((found["message"]["subject"], found["message"]["seq"]))
+        # When it is gone it was acknowledged, or its time came, in between.
+        if await delete(connection, stream, found["message"]["seq"]):
+            removed.append((found["message"]["subject"], found["message"]["seq"]))

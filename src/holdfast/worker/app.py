@@ -127,6 +127,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             ),
             endings=Endings(
                 queue=settings.queue,
+                connection=connection,
                 publisher=publisher,
                 records=kept,
                 callbacks=callbacks,

@@ -16,6 +16,7 @@ import structlog
 
 from holdfast import telemetry
 from holdfast.errors import QueueRefused
+from holdfast.invocation import Invocation
 from holdfast.queue.answer import UnreadableAnswer
 from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, Stopped, consume
@@ -24,11 +25,12 @@ from holdfast.queue.message import Undecodable
 from holdfast.queue.parked_callback import NOW, STREAM, ParkedCallback, from_message, stream_config, to_publish
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord
-from holdfast.queue.records import Records
+from holdfast.queue.records import Records, Stored
 from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
+from holdfast.queue.waiting import remove_callback
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.callback import CallbackFailed, Callbacks
-from holdfast.worker.endings import give_up
+from holdfast.worker.endings import give_up, stays_cancelled
 from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 
@@ -38,8 +40,17 @@ log = structlog.get_logger()
 class CallbackQueue:
     """Tries parked callbacks in slots of their own. Made by `callback_queue`."""
 
-    def __init__(self, consumer: Consumer, *, callbacks: Callbacks, publisher: Publisher, records: Records) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        *,
+        connection: Connection,
+        callbacks: Callbacks,
+        publisher: Publisher,
+        records: Records,
+    ) -> None:
         self._consumer = consumer
+        self._connection = connection
         self._callbacks = callbacks
         self._publisher = publisher
         self._records = records
@@ -70,6 +81,8 @@ class CallbackQueue:
         except (Undecodable, UnreadableAnswer) as error:
             log.error("callback cannot be read, removed", error=str(error))  # noqa: TRY400 - nothing of ours failed
             return
+        if await self._is_cancelled(parked.invocation):
+            return
         answer = parked.answer
         outcome = Outcome(
             answer.status, answer.headers, answer.body, parked.duration_s, parked.first_at_ns, stored=answer.stored
@@ -83,6 +96,18 @@ class CallbackQueue:
         else:
             await self._note(tried, CallbackStatus.DELIVERED, None)
 
+    async def _is_cancelled(self, invocation: Invocation) -> bool:
+        """Whether the record says so: it is written before a cancel takes the message away, which may come too late.
+
+        One question for each attempt after the first; its leader answers it, since a replica may not know yet.
+        """
+        stored = await insist(lambda: self._records.read(invocation.call_id, surely=True))
+        return (
+            isinstance(stored, Stored)
+            and stored.record.message_id == invocation.message_id
+            and stored.record.callback is CallbackStatus.CANCELLED
+        )
+
     async def _failed(self, tried: ParkedCallback, error: CallbackFailed) -> None:
         """Park it again, or give it up."""
         if self._callbacks.gives_up(tried.attempts, error):
@@ -95,12 +120,21 @@ class CallbackQueue:
         await self._note(tried, CallbackStatus.PENDING, str(error))
 
     async def _note(self, tried: ParkedCallback, status: CallbackStatus, error: str | None) -> None:
-        """Write into the call's record what became of its callback, as long as there is one."""
+        """Write into the call's record what became of its callback, as long as there is one.
+
+        One that was cancelled while it was tried stays so, and what was parked or kept of it is removed.
+        """
 
         def noted(record: CallRecord) -> CallRecord:
-            return record._replace(callback=status, callback_attempts=tried.attempts, callback_error=error)
+            counted = record._replace(callback_attempts=tried.attempts)
+            if stays_cancelled(record, status):
+                return counted
+            return counted._replace(callback=status, callback_error=error)
 
-        await insist(lambda: self._records.amend(tried.invocation.call_id, tried.invocation.message_id, noted))
+        invocation = tried.invocation
+        record = await insist(lambda: self._records.amend(invocation.call_id, invocation.message_id, noted))
+        if record is not None and record.callback is CallbackStatus.CANCELLED:
+            await insist(lambda: remove_callback(self._connection, record))
 
 
 @asynccontextmanager
@@ -132,6 +166,7 @@ async def callback_queue(
     ):
         queue = CallbackQueue(
             consumer,
+            connection=connection,
             callbacks=callbacks,
             publisher=publisher,
             records=records,

@@ -6,6 +6,7 @@ The order is such that a crash between two steps breaks nothing:
     end      dead letter -> callback -> recorded      a crash: run again, as "at least once" allows
     callback failed: parked -> recorded               a crash: parked again; the function is not run again
     callback given up: dead letter -> recorded        a crash: tried and given up again, into the same letter
+    callback cancelled meanwhile: -> removed again    a crash: the record says so, and is read before each attempt
 
 and only then the delivery is acknowledged, by the caller. To send record and acknowledgement together would save a
 round trip and lose records: the server puts them into the queues of two streams, each stored in its own time, and one
@@ -29,12 +30,14 @@ from holdfast.invocation import Attempt, Invocation
 from holdfast.queue import dead_letter, parked_callback
 from holdfast.queue.answer import KeptAnswer
 from holdfast.queue.body_sweep import BodySweep
+from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import DeadCallback, DeadLetter
 from holdfast.queue.message import Publication, to_publish_later
 from holdfast.queue.parked_callback import ParkedCallback
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result
 from holdfast.queue.records import AgedOut, Conflict, Records
+from holdfast.queue.waiting import remove_callback
 from holdfast.worker.callback import CallbackFailed, Callbacks
 from holdfast.worker.decision import End, RunAgain
 from holdfast.worker.insist import insist
@@ -99,9 +102,17 @@ class Endings:
     """Ends the runs of one worker's calls."""
 
     def __init__(
-        self, *, queue: str, publisher: Publisher, records: Records, callbacks: Callbacks, sweep: BodySweep
+        self,
+        *,
+        queue: str,
+        connection: Connection,
+        publisher: Publisher,
+        records: Records,
+        callbacks: Callbacks,
+        sweep: BodySweep,
     ) -> None:
         self._queue = queue
+        self._connection = connection
         self._publisher = publisher
         self._records = records
         self._callbacks = callbacks
@@ -148,7 +159,7 @@ class Endings:
         """The call was cancelled while it was run: nobody is called back."""
         invocation = running.invocation
         record = CallRecord.of(invocation, self._queue, CallStatus.RUNNING)
-        await self._keep(running, record.ended(CallStatus.CANCELLED, time.time_ns(), "cancelled while it was run"), b"")
+        await self._keep(running, record.cancelled(time.time_ns(), "cancelled while it was run"), b"")
         if invocation.body is not None:
             self._sweep.ended(invocation.body)
 
@@ -186,17 +197,18 @@ class Endings:
         try:
             running.sequence = await self._records.put(record, body, running.sequence)
         except (Conflict, QueueUnavailable):
-            await insist(lambda: self._keep_once(running, record, body))
+            await self._keep_instead(running, record, body)
         else:
             _count_end(record)
 
-    async def _keep_once(self, running: Running, record: CallRecord, body: bytes) -> None:
+    async def _keep_instead(self, running: Running, record: CallRecord, body: bytes) -> None:
+        """Write the record though another stands there, or NATS is away: what was found out meanwhile is kept here."""
         ended_before = False
         while True:
             try:
-                running.sequence = await self._records.put(record, body, running.sequence)
+                running.sequence = await insist(partial(self._records.put, record, body, running.sequence))
             except Conflict:
-                stored = await self._records.read(record.call_id)
+                stored = await insist(partial(self._records.read, record.call_id))
                 if stored is None:
                     running.sequence = 0
                     continue
@@ -213,7 +225,13 @@ class Endings:
                 if stored.record.status is CallStatus.CANCELLED:
                     # Whoever cancelled it was told so: that stands.
                     return
-                ended_before = stored.record.status.is_end
+                # The record that was written while its callback was waited for is not of another run.
+                ended_before = stored.record.status.is_end and stored.record.finished_at_ns != record.finished_at_ns
+                if record.status.is_end and stays_cancelled(stored.record, record.callback):
+                    await insist(partial(remove_callback, self._connection, record))
+                    record = record._replace(
+                        callback=CallbackStatus.CANCELLED, callback_error=stored.record.callback_error
+                    )
             else:
                 _count_end(record, ended_before=ended_before)
                 return
@@ -226,6 +244,14 @@ def _count_end(record: CallRecord, *, ended_before: bool = False) -> None:
             telemetry.RUN_TWICE.inc()
         else:
             telemetry.ENDS[record.function, record.status].inc()
+
+
+def stays_cancelled(stands: CallRecord, callback: CallbackStatus) -> bool:
+    """Whether a callback was cancelled while an attempt was made that ended like this.
+
+    A receiver that has confirmed it was told: that is what the record says then.
+    """
+    return stands.callback is CallbackStatus.CANCELLED and callback is not CallbackStatus.DELIVERED
 
 
 async def give_up(publisher: Publisher, parked: ParkedCallback, error: CallbackFailed) -> None:
