@@ -81,8 +81,10 @@ async def _run(options: argparse.Namespace, command: str) -> int:
         "tables": [asdict(table) for table in tables],
         "problem": problem,
     }
-    whole = plan == Plan() and options.only == list(SCENARIOS) and not problem
-    name = f"scale-{report_name(facts)}" + ("" if whole else "-part")
+    full = plan == Plan() and not problem
+    whole = full and options.only == list(SCENARIOS)
+    parts = [] if whole else [*options.only, *([] if full else ["part"])]
+    name = "-".join(["scale", report_name(facts), *parts])
     path = report.write(options.out, name, text, content, latest="scale-latest" if whole else "")
     print(text)
     say(f"written to {path}")
