@@ -43,6 +43,7 @@ NOTES = """\
   acknowledging when executed, no validation of arguments, aiohttp without connection limit.
 - Both task queues run the same functions behind the same watchdog. They take asynchronous calls only: no row in
   *Synchronous*.
+- All peers reach the functions by TCP, Holdfast by the Unix sockets that its provider gives them.
 - *elsewhere* is the share of the machine's CPU time that went to neither the measured system nor the load: other
   programs, interrupts, time taken by the host. Where it is more than a few percent, only ratios and µs say something.
 - Durability `os`: confirmed is in the kernel's hands; `disk`: confirmed is on the disk. For nats-server `sync_interval`
