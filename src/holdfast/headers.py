@@ -77,7 +77,8 @@ def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byt
 def forwardable(headers: Iterable[tuple[bytes, bytes]], without: frozenset[bytes] = NOT_FORWARDED) -> RawHeaders:
     """The headers that travel on: all but `without` (lower-case names) and those that `Connection` names."""
     headers = list(headers)
-    hidden = without | named_by_connection(headers)
+    named = named_by_connection(headers)
+    hidden = without | named if named else without
     return [(name, value) for name, value in headers if name.lower() not in hidden]
 
 

@@ -19,9 +19,9 @@ import structlog
 from holdfast import __version__, telemetry
 from holdfast.callback_guard import names_function
 from holdfast.errors import AddressRefused, HoldfastError, PeerError
-from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders, forwardable
+from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders
 from holdfast.http1.client import Answer, ClientPool, Origin
-from holdfast.http1.message import header_lines, request_start
+from holdfast.http1.message import forwarded_lines, header_lines, request_start
 from holdfast.invocation import Invocation, StoredBody
 from holdfast.queue.bodies import BodyGone
 from holdfast.settings import WorkerSettings
@@ -90,9 +90,7 @@ def callback_request(
 
     `delivery` are the headers that name and sign it. When the body is stored elsewhere the message ends with its head.
     """
-    headers = forwardable(outcome.headers, _NOT_CALLED_BACK)
-    headers += delivery
-    # What header_lines does not check are numbers, an id and a name: no line ends in their alphabets. The depth is for
+    # What is not checked for line ends are numbers, an id and a name: no line ends in their alphabets. The depth is for
     # every receiver: a gateway may be called by another name than the one it is known by here.
     return _CALLBACK % (
         to.start,
@@ -104,7 +102,8 @@ def callback_request(
         retries_allowed,
         invocation.accepted_at_ns,
         invocation.depth,
-        header_lines(headers),
+        forwarded_lines(outcome.headers, _NOT_CALLED_BACK),
+        header_lines(delivery),
         outcome.size,
         outcome.body,
     )
@@ -113,7 +112,7 @@ def callback_request(
 _CALLBACK = (
     b"%bX-Call-Id: %b\r\nX-Duration-Seconds: %.6f\r\nX-Function-Name: %b\r\nX-Function-Status: %d\r\n"
     b"X-Retry: %d\r\nX-Retry-Max: %d\r\nX-Start-Time: %d\r\n" + DEPTH + b": %d\r\n"
-    b"%bContent-Length: %d\r\n\r\n%b"
+    b"%b%bContent-Length: %d\r\n\r\n%b"
 )
 
 

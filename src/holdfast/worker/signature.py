@@ -93,6 +93,8 @@ class Signer:
 
 def delivery_headers(keys: Sequence[bytes], delivery_id: str, at_s: int, body: bytes) -> RawHeaders:
     """What a callback with this body says of its delivery."""
+    if not keys:
+        return [(WEBHOOK_ID, delivery_id.encode())]
     signer = Signer(keys, delivery_id, at_s)
     signer.update(body)
     return signer.headers()

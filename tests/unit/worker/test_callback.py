@@ -4,6 +4,7 @@ import pytest
 
 from holdfast.function import FunctionRef
 from holdfast.http1.message import read_request
+from holdfast.http1.origin import Origin
 from holdfast.invocation import CallId, Invocation
 from holdfast.worker.callback import callback_request, destination
 from holdfast.worker.outcome import Outcome, no_answer
@@ -103,4 +104,4 @@ def test_a_callback_goes_where_its_url_says(
     url: str, origin: tuple[str, int, bool] | None, target: bytes, *, own: bool
 ) -> None:
     to = destination(url, "http://gateway:8080")
-    assert (tuple(to.origin), to.target, to.own) == (origin or ("gateway", 8080, False), target, own)
+    assert (to.origin, to.target, to.own) == (Origin(*(origin or ("gateway", 8080, False))), target, own)
