@@ -189,6 +189,26 @@ async def test_a_callback_that_failed_is_delivered_by_whoever_comes_after_a_kill
         assert len(document["attempts"]) == 1
 
 
+async def test_a_receiver_that_was_being_told_when_the_worker_was_killed_is_told_by_the_next(
+    tmp_path: Path, callbacks: Receiver
+) -> None:
+    async with serving(tmp_path, environ={**ENVIRON, "ack_wait": "2s"}) as server:
+        callbacks.answers.clear()
+        call_id = await server.accept("echo", b"once", X_Callback_Url=callbacks.url)
+        await callbacks.wait_for(1)
+        # A second after its beginning the record says that the call has ended, and not yet what its receiver answered.
+        document = await ended(server, call_id)
+        assert (document["callback"]["status"], document["callback"]["attempts"]) == ("pending", 0)
+        server.kill("worker")
+        callbacks.answers.set()
+        first, second, *_ = await callbacks.wait_for(2)
+        assert (first.body, first["webhook-id"]) == (second.body, second["webhook-id"])
+        assert first["X-Duration-Seconds"][:8] == second["X-Duration-Seconds"][:8]
+        while (document := await record(server, call_id))["callback"]["status"] == "pending":
+            pass
+        assert (document["callback"]["status"], len(document["attempts"])) == ("delivered", 1)
+
+
 async def test_a_receiver_that_is_gone_for_good_is_left_alone(server: Serving, callbacks: Receiver) -> None:
     callbacks.answer = 410
     call_id = await server.accept("echo", X_Callback_Url=callbacks.url)

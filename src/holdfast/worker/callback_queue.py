@@ -81,7 +81,7 @@ class CallbackQueue:
         except (Undecodable, UnreadableAnswer) as error:
             log.error("callback cannot be read, removed", error=str(error))  # noqa: TRY400 - nothing of ours failed
             return
-        if await self._is_cancelled(parked.invocation):
+        if await self._is_settled(parked.invocation):
             return
         answer = parked.answer
         outcome = Outcome(
@@ -96,8 +96,8 @@ class CallbackQueue:
         else:
             await self._note(tried, CallbackStatus.DELIVERED, None)
 
-    async def _is_cancelled(self, invocation: Invocation) -> bool:
-        """Whether the record says so: it is written before a cancel takes the message away, which may come too late.
+    async def _is_settled(self, invocation: Invocation) -> bool:
+        """Whether the record says that it was delivered, or cancelled: the message is taken away after that is written.
 
         One question for each attempt after the first; its leader answers it, since a replica may not know yet.
         """
@@ -105,7 +105,7 @@ class CallbackQueue:
         return (
             isinstance(stored, Stored)
             and stored.record.message_id == invocation.message_id
-            and stored.record.callback is CallbackStatus.CANCELLED
+            and stored.record.callback in {CallbackStatus.CANCELLED, CallbackStatus.DELIVERED}
         )
 
     async def _failed(self, tried: ParkedCallback, error: CallbackFailed) -> None:

@@ -6,6 +6,7 @@ The order is such that a crash between two steps breaks nothing:
     end      dead letter -> callback -> recorded      a crash: run again, as "at least once" allows
     callback failed: parked -> recorded               a crash: parked again; the function is not run again
     callback given up: dead letter -> recorded        a crash: tried and given up again, into the same letter
+    callback under way: recorded as pending           a crash: parked from the record by who gets the call next
     callback cancelled meanwhile: -> removed again    a crash: the record says so, and is read before each attempt
 
 and only then the delivery is acknowledged, by the caller. To send record and acknowledgement together would save a
@@ -36,7 +37,7 @@ from holdfast.queue.message import Publication, to_publish_later
 from holdfast.queue.parked_callback import ParkedCallback
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, Result
-from holdfast.queue.records import AgedOut, Conflict, Records
+from holdfast.queue.records import AgedOut, Conflict, Records, Stored
 from holdfast.queue.waiting import remove_callback
 from holdfast.worker.callback import CallbackFailed, Callbacks
 from holdfast.worker.decision import End, RunAgain
@@ -162,6 +163,20 @@ class Endings:
         await self._keep(running, record.cancelled(time.time_ns(), "cancelled while it was run"), b"")
         if invocation.body is not None:
             self._sweep.ended(invocation.body)
+
+    async def tell(self, invocation: Invocation, ended: Stored) -> None:
+        """Call back with what the record holds: the worker that was at it first died, or lost its lease.
+
+        Its receiver may be told twice, as ever when a worker dies. The attempt is made apart from the slots.
+        """
+        record = ended.record
+        result, url = record.result, record.callback_url
+        if result is None or url is None:
+            return
+        answer = KeptAnswer(result.status, result.headers, ended.body, result.stored)
+        duration_s = record.attempts[-1].duration_s if record.attempts else 0.0
+        parked = ParkedCallback(invocation, url, self._queue, answer, duration_s, 0, time.time_ns())
+        await self._store(parked_callback.to_publish_now(parked, f"callback/{invocation.message_id}/anew"))
 
     async def _call_back(self, invocation: Invocation, url: str, outcome: Outcome) -> _Callback:
         """The first attempt; a failed one is parked. Gives what became of it."""

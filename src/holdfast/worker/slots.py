@@ -29,7 +29,7 @@ from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable, from_delivery, was_recorded
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus
-from holdfast.queue.records import AgedOut, Records
+from holdfast.queue.records import AgedOut, Records, Stored
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.attempt import Runner
 from holdfast.worker.concurrency import LONGEST_HOLD_S, TOO_MANY, Concurrency
@@ -180,8 +180,8 @@ class Slots:
 
     async def _move(self, invocation: Invocation, *, doubtful: bool) -> bool:
         """Move a call from the line into its function's lane; False when there is none and cannot be one."""
-        if doubtful and (await self._look_up(invocation))[1]:
-            telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
+        if doubtful and (ended := (await self._look_up(invocation))[1]) is not None:
+            await self._ended_before(invocation, ended)
             return True
         return await self._lanes.move(invocation)
 
@@ -208,8 +208,8 @@ class Slots:
         try:
             if doubtful:
                 running.sequence, ended = await self._look_up(invocation)
-                if ended:
-                    telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
+                if ended is not None:
+                    await self._ended_before(invocation, ended)
                     return Settlement.DONE
             if invocation.expires_at_ns is not None and time.time_ns() > invocation.expires_at_ns:
                 await self._endings.end(running, _expired(), End(CallStatus.EXPIRED, EXPIRED))
@@ -233,16 +233,22 @@ class Slots:
             else:
                 counters.handed_back()
 
-    async def _look_up(self, invocation: Invocation) -> tuple[int, bool]:
-        """The sequence of the record that this call's replaces, 0 for none, and whether this very call ended by it."""
+    async def _ended_before(self, invocation: Invocation, ended: Stored) -> None:
+        """A call with an end is not run again; its receiver is told, if its worker may have died before that."""
+        telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
+        if ended.record.owes_callback and not ended.record.callback_attempts:
+            await self._endings.tell(invocation, ended)
+
+    async def _look_up(self, invocation: Invocation) -> tuple[int, Stored | None]:
+        """The sequence of the record that this call's replaces, 0 for none, and the record of its end if it has one."""
         stored = await insist(lambda: self._records.read(invocation.call_id))
         if stored is None:
-            return 0, False
+            return 0, None
         if isinstance(stored, AgedOut):
-            return stored.sequence, False
+            return stored.sequence, None
         if stored.record.message_id != invocation.message_id:
-            return 0 if stored.record.accepted_at_ns > invocation.accepted_at_ns else stored.sequence, False
-        return stored.sequence, stored.record.status.is_end
+            return 0 if stored.record.accepted_at_ns > invocation.accepted_at_ns else stored.sequence, None
+        return stored.sequence, stored if stored.record.status.is_end else None
 
     def _learn(self, running: Running, outcome: Outcome) -> None:
         """Note what an answer says of how many calls its function takes. HOT: next to nothing while all is well."""
