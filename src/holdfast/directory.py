@@ -268,11 +268,10 @@ class Directory:
                     self._remember(ref, found[ref.name])
                 else:
                     self._forget(ref)
-        except (ProviderUnavailable, ValueError, KeyError, TypeError) as error:
-            log.warning("provider away, going on with what is known", functions=len(refs), error=str(error))
+        except (ProviderUnavailable, KeyError, TypeError) as error:
+            log.debug("functions asked for one by one", functions=len(refs), error=str(error))
             for ref in refs:
-                if (entry := self._known.get(ref)) is not None:
-                    entry.fresh_until = self._loop.time() + FRESH_S
+                self._look_up(ref)  # which goes on with what is known when the provider is away
         finally:
             self._renewing.difference_update(refs)
 
