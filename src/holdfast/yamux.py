@@ -73,11 +73,12 @@ class Stream(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send. HOT: what the window lets through leaves at the end of the loop's turn."""
         size = len(data)
-        if self._unsent or size > MOST_FRAME or size > self._credit or self._ended or self._session.congested:
+        session = self._session
+        if 0 < size <= MOST_FRAME and size <= self._credit and not (self._unsent or self._ended or session.congested):
+            self._credit -= size
+            session.send(DATA, 0, self.number, size, data)
+        else:
             self._write_later(bytes(data))
-            return
-        self._credit -= size
-        self._session.send(DATA, 0, self.number, size, data)
 
     def _write_later(self, data: bytes) -> None:
         if self._ended or not data:
@@ -298,7 +299,7 @@ class Session(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._rest_if_idle()
+        self._close_if_idle()
 
     def close(self) -> None:
         """End it with all its streams."""
@@ -312,7 +313,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected."""
         self._transport = transport  # type: ignore[assignment] # a stream transport: this is a stream protocol
-        self._rest_if_idle()
+        self._close_if_idle()
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -469,8 +470,8 @@ class Session(asyncio.Protocol):
         """A stream has ended."""
         self._streams.pop(stream.number, None)
         self._waiting.pop(stream, None)
-        self._rest_if_idle()
+        self._close_if_idle()
 
-    def _rest_if_idle(self) -> None:
+    def _close_if_idle(self) -> None:
         if not self._streams and self._timer is None and self._transport is not None:
             self._timer = self.loop.call_later(self._idle_s if self.usable else 0.0, self.close)
