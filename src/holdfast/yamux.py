@@ -17,6 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
+from typing import cast
 
 HEADER = Struct(">BBHII")
 # Version, type, flags, stream id, length.
@@ -29,6 +30,9 @@ MOST_FRAME = 65_536
 # Of what one stream sends at a time, so that others come in between.
 MOST_AT_ONCE = 262_144
 # Of what all streams send in one turn of the loop: the rest waits in the streams, not for the socket.
+MOST_PARTS = 48
+# Of frames that wait for the end of the turn, a header and its data being two: with two dozen small messages the other
+# side has something to do while the rest is made.
 HIGH_WATER = 65_536
 # More than this waiting to be sent, and a protocol is asked to pause; below a quarter of it, to go on.
 MOST_UNREAD = 4 * 1024 * 1024
@@ -186,10 +190,10 @@ class Stream(asyncio.Transport):
 
     def take(self, data: bytes) -> None:
         """The next bytes. HOT."""
-        if self._closing:
-            self._grant(len(data))  # nobody reads them, and the other side may have to send them to come to its end
-        elif self._reading and not self._held:
+        if self._reading and not (self._held or self._closing):
             self._deliver(data)
+        elif self._closing:
+            self._grant(len(data))  # nobody reads them, and the other side may have to send them to come to its end
         else:
             self._held.append(data)
 
@@ -214,7 +218,9 @@ class Stream(asyncio.Transport):
             self.take_eof()
 
     def _deliver(self, data: bytes) -> None:
-        self._grant(len(data))
+        self._read_bytes += len(data)
+        if self._read_bytes >= WINDOW // 2:
+            self._grant(0)
         try:
             self._protocol.data_received(data)
         except Exception:
@@ -312,7 +318,9 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected."""
-        self._transport = transport  # type: ignore[assignment] # a stream transport: this is a stream protocol
+        self._transport = stream = cast("asyncio.Transport", transport)
+        # Or uvloop would keep what is flushed within a turn until its end.
+        stream.set_write_buffer_limits(high=0)
         self._close_if_idle()
         self._flush()
 
@@ -368,6 +376,13 @@ class Session(asyncio.Protocol):
                 return
             version, kind, flags, number, length = HEADER.unpack_from(data, at)
             at += HEADER.size
+            if not (version or kind or flags) and at + length <= end:
+                # HOT: a whole frame of data is nearly all that ever comes.
+                stream = self._streams.get(number)
+                if stream is not None and length and stream.expects(length):
+                    stream.take(data[at : at + length])
+                    at += length
+                    continue
             fault = self._fault_in(version, kind, flags, number, length)
             if fault:
                 self._leave(fault)
@@ -386,6 +401,8 @@ class Session(asyncio.Protocol):
             self._out_bytes += length
             if self._out_bytes >= MOST_AT_ONCE:
                 self.congested = True
+            elif len(out) >= MOST_PARTS and not self._write_paused:
+                self._flush()
 
     def _flush(self) -> None:
         if not self._out or self._transport is None:

@@ -24,7 +24,7 @@ from holdfast.errors import BadRequest, DeploymentError
 from holdfast.gateway.call_document import of_record
 from holdfast.gateway.call_options import NAMES, CallOptions, check_callback_url, read_depth
 from holdfast.gateway.prefer import read_preference
-from holdfast.gateway.route import origin_form, read_route
+from holdfast.gateway.route import read_route
 from holdfast.http1.connection import ServerConnection
 from holdfast.http1.exchange import Exchange
 from holdfast.http1.limits import Limits
@@ -295,7 +295,7 @@ def options(data: bytes) -> None:
     preference = read_preference(((b"Prefer", value) for _, _, value in pairs), 60.0)
     if preference is not None:
         header_lines([(b"Preference-Applied", preference.applied())])
-    route = read_route(origin_form(target))
+    route = read_route(target)
     if route is not None and not (target.endswith(route.target) or route.target.startswith((b"/", b"/?"))):
         raise Broken("a function is to see what was not sent")
 

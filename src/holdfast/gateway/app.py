@@ -35,7 +35,7 @@ from holdfast.gateway.queue_state import QueueStates
 from holdfast.gateway.queues import QueueRoutes
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.gateway.room import watched_room
-from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, origin_form, read_route
+from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
 from holdfast.gateway.upstream import Upstream
@@ -95,7 +95,7 @@ class Gateway:
 
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete."""
-        target = origin_form(exchange.target)
+        target = exchange.target
         if target.startswith(ASYNC_PREFIX):
             if exchange.method in CALL_METHODS:
                 self._calls.begin(exchange)

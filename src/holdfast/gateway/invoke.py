@@ -19,14 +19,13 @@ from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import TWICE
 from holdfast.gateway.route import Route
-from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, NOT_FORWARDED, SERVED_BY, START_TIME
+from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, SERVED_BY, START_TIME
 from holdfast.http1.client import ClientPool, Origin
-from holdfast.http1.relay import NOT_ANSWERED, Added, relay
+from holdfast.http1.relay import Dropped, relay
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
 
-_SAID_TO_FUNCTION = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST)}
-_SAID_TO_CALLER = NOT_ANSWERED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY)}
+_DROPPED = Dropped.besides((CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST), (CALL_ID, START_TIME, SERVED_BY))
 _SERVED_BY = b"%b: %b\r\n" % (SERVED_BY, answers.SERVED_BY)
 
 log = structlog.get_logger()
@@ -38,7 +37,7 @@ class Invoking:
     __slots__ = (
         "_began",
         "_call_id",
-        "_counted",
+        "_counters",
         "_exchange",
         "_invoker",
         "_looked_again",
@@ -65,7 +64,7 @@ class Invoking:
         self._start_ns = answers.now_ns()
         self._began = time.monotonic()
         self._looked_again = False
-        self._counted = False
+        self._counters: telemetry.GatewayCounters | None = None
 
     def begin(self, entry: Entry | None) -> None:
         """Relay to a ready replica, or find one first."""
@@ -89,8 +88,9 @@ class Invoking:
             self._invoker.pool,
             origin,
             target=entry.prefix + self._route.target,
-            request=Added(said + forwarded, _SAID_TO_FUNCTION),
-            answer=Added(said + _SERVED_BY, _SAID_TO_CALLER),
+            dropped=_DROPPED,
+            request_lines=said + forwarded,
+            answer_lines=said + _SERVED_BY,
             timeout_s=self._timeout_s - (time.monotonic() - self._began),
             done=self._done,
             unreachable=unreachable,
@@ -136,13 +136,13 @@ class Invoking:
 
     def _count_begin(self) -> None:
         """Count the call, once, and only now that its function is known to exist."""
-        if not self._counted:
-            self._counted = True
-            self._invoker.metrics[self._ref].began()
+        if self._counters is None:
+            self._counters = self._invoker.metrics[self._ref]
+            self._counters.began()
 
     def _done(self, status: int) -> None:
-        if self._counted:
-            self._invoker.metrics[self._ref].ended(status, time.monotonic() - self._began)
+        if self._counters is not None:
+            self._counters.ended(status, time.monotonic() - self._began)
 
 
 class Invoker:

@@ -15,15 +15,17 @@ from holdfast.gateway.guard import Guard
 from holdfast.gateway.measured import Measured
 from holdfast.gateway.queues import PREFIX as QUEUES
 from holdfast.gateway.upstream import Upstream
-from holdfast.headers import NOT_FORWARDED, SERVED_BY
+from holdfast.headers import SERVED_BY
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.message import header_lines
-from holdfast.http1.relay import NOT_ANSWERED, Added, relay
+from holdfast.http1.relay import Dropped, relay
 from holdfast.http1.server import Exchange
 
 PREFIX = b"/system/"
 
-_SERVED_BY = Added(header_lines([(SERVED_BY, answers.SERVED_BY)]), NOT_ANSWERED | {SERVED_BY.lower()})
+# The caller's credentials end here, also where the provider wants none.
+_DROPPED = Dropped.besides((b"Authorization",), (SERVED_BY,))
+_SERVED_BY = header_lines([(SERVED_BY, answers.SERVED_BY)])
 
 
 class System:
@@ -43,9 +45,8 @@ class System:
         self._guard = guard
         self._here = here
         self._application = application
-        # Those of the caller end here, also where the provider wants none.
         authorization = [(b"Authorization", upstream.authorization)] if upstream.authorization else []
-        self._credentials = Added(header_lines(authorization), NOT_FORWARDED | {b"authorization"})
+        self._credentials = header_lines(authorization)
 
     def forward(self, exchange: Exchange, target: bytes) -> None:
         """Refuse, answer, or relay. Logs may be followed for hours, so a relayed answer has no time limit."""
@@ -64,8 +65,9 @@ class System:
                 self._upstream.pool,
                 self._upstream.origin,
                 target=target,
-                request=self._credentials,
-                answer=_SERVED_BY,
+                dropped=_DROPPED,
+                request_lines=self._credentials,
+                answer_lines=_SERVED_BY,
                 timeout_s=None,
                 done=measured.done,
             )

@@ -66,7 +66,6 @@ class Exchange:
 
     __slots__ = (
         "_expects",
-        "_fields",
         "_lane",
         "_on_gone",
         "_on_pause",
@@ -81,6 +80,7 @@ class Exchange:
         "complete",
         "content_length",
         "done",
+        "header",
         "headers",
         "held",
         "keep",
@@ -124,7 +124,8 @@ class Exchange:
         self.chunked: bool = b"transfer-encoding" in fields
         self.answered: bool = False
         """Whether an answer was begun, by whomever."""
-        self._fields = fields
+        self.header: Callable[[bytes], bytes | None] = fields.get
+        """The first value of a header, by its lower-case name; None when it is absent. HOT: the dictionary's own."""
         self._lane = lane
         self._expects: bool = b"expect" in fields and version == "1.1"
         self._pending: list[bytes] | None = None
@@ -151,10 +152,6 @@ class Exchange:
         # Nothing more can be sent: the answer is complete or nobody waits for it; `lost` is the second.
         self.over: bool = False
         self.lost: bool = False
-
-    def header(self, lower_name: bytes) -> bytes | None:
-        """The first value of a header, by its lower-case name; None when it is absent."""
-        return self._fields.get(lower_name)
 
     # ---- the body
 

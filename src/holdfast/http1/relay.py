@@ -15,8 +15,8 @@ whole, framed by its length; any other is streamed as it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
 
 import structlog
 
@@ -39,13 +39,18 @@ NOT_ANSWERED = HOP_BY_HOP | {b"content-length"}
 _TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
 
-class Added(NamedTuple):
-    """What is said to one side in the other's place: header lines, and whose names are therefore not passed on."""
+class Dropped(NamedTuple):
+    """The lower-case names of headers that are not passed on; those of the lines that are added must be among them."""
 
-    lines: bytes = b""
-    """Made by `header_lines`, or of values that cannot hold a line end."""
-    instead_of: frozenset[bytes] = NOT_FORWARDED
-    """The lower-case names of headers that are dropped: those of the lines, and NOT_FORWARDED or NOT_ANSWERED."""
+    of_request: frozenset[bytes] = NOT_FORWARDED
+    of_answer: frozenset[bytes] = NOT_ANSWERED
+
+    @classmethod
+    def besides(cls, of_request: Iterable[bytes], of_answer: Iterable[bytes]) -> Self:
+        """Those of each hop, and these."""
+        return cls(
+            NOT_FORWARDED | {name.lower() for name in of_request}, NOT_ANSWERED | {name.lower() for name in of_answer}
+        )
 
 
 def relay(
@@ -54,8 +59,9 @@ def relay(
     origin: Origin,
     *,
     target: bytes,
-    request: Added,
-    answer: Added,
+    dropped: Dropped,
+    request_lines: bytes,
+    answer_lines: bytes,
     timeout_s: float | None,
     done: Callable[[int], None],
     unreachable: Callable[[PeerError], bool] | None = None,
@@ -67,15 +73,17 @@ def relay(
         pool: Makes or reuses the connection.
         origin: Where to.
         target: The request target there.
-        request: Added to the request.
-        answer: Added to every answer, ours included.
+        dropped: What is not passed on.
+        request_lines: Header lines added to the request: made by `header_lines`, or of values without a line end.
+        answer_lines: The same for every answer, ours included.
         timeout_s: From sending the request until the answer is complete; None: no limit.
         done: Called once, at the end, with the status the client was answered; 502 and 504 also when a begun answer
             broke off, 499 when the client left or its request broke off.
         unreachable: Called when no connection could be made, or it was closed before the answer began. True: the caller
             looks after the exchange from now on, and nothing more is called. After ConnectFailed it may relay it again.
     """
-    _Relay(exchange, answer, timeout_s, done, unreachable).begin(pool, origin, target, request)
+    answering = _Relay(exchange, dropped.of_answer, answer_lines, timeout_s, done=done, unreachable=unreachable)
+    answering.begin(pool, origin, target, dropped.of_request, request_lines)
 
 
 class _Relay(Receiver):
@@ -85,6 +93,7 @@ class _Relay(Receiver):
         "_added",
         "_begun",
         "_done",
+        "_dropped",
         "_exchange",
         "_flight",
         "_headers",
@@ -98,12 +107,15 @@ class _Relay(Receiver):
     def __init__(
         self,
         exchange: Exchange,
-        added: Added,
+        dropped: frozenset[bytes],
+        added: bytes,
         timeout_s: float | None,
+        *,
         done: Callable[[int], None],
         unreachable: Callable[[PeerError], bool] | None,
     ) -> None:
         self._exchange = exchange
+        self._dropped = dropped
         self._added = added
         self._timeout_s = timeout_s
         self._done = done
@@ -116,7 +128,7 @@ class _Relay(Receiver):
         self._begun = False
         self._over = False
 
-    def begin(self, pool: ClientPool, origin: Origin, target: bytes, added: Added) -> None:
+    def begin(self, pool: ClientPool, origin: Origin, target: bytes, dropped: frozenset[bytes], added: bytes) -> None:
         """Send the request on, at once or when its small body is complete."""
         exchange = self._exchange
         exchange.on_gone(self._client_left)
@@ -124,8 +136,8 @@ class _Relay(Receiver):
             return
         lines = b"Host: %b\r\n%b%b" % (
             origin.netloc,
-            forwarded_lines(exchange.headers, added.instead_of),
-            added.lines,
+            forwarded_lines(exchange.headers, dropped),
+            added,
         )
         length = exchange.content_length
 
@@ -200,8 +212,7 @@ class _Relay(Receiver):
         self._parts = []
 
     def _answer_lines(self) -> bytes:
-        added = self._added
-        return forwarded_lines(self._headers, added.instead_of) + added.lines
+        return forwarded_lines(self._headers, self._dropped) + self._added
 
     def end(self) -> None:
         """The answer is complete. HOT when it came as a whole."""
@@ -232,7 +243,7 @@ class _Relay(Receiver):
             self._exchange.abort()
         else:
             sentence = _sentence(error).encode()
-            self._exchange.respond(status, _TEXT + self._added.lines, sentence + b"\n")
+            self._exchange.respond(status, _TEXT + self._added, sentence + b"\n")
         self._done(status)
 
     def _client_left(self) -> None:

@@ -15,10 +15,9 @@ from contextlib import asynccontextmanager
 
 from holdfast import sockets
 from holdfast.errors import SettingError, StartError
-from holdfast.headers import NOT_FORWARDED
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.exchange import Exchange
-from holdfast.http1.relay import NOT_ANSWERED, Added, relay
+from holdfast.http1.relay import Dropped, relay
 from holdfast.process import Process, Stream, start
 from holdfast.settings import WatchdogSettings
 from holdfast.watchdog.call import TEXT
@@ -30,8 +29,7 @@ TRY_AGAIN_S = 0.02
 # Between two attempts to connect to a command that starts: it tells nobody when it listens.
 IDLE_CONNECTIONS = 256
 
-_AS_IT_CAME = Added(instead_of=NOT_FORWARDED)
-_AS_IT_IS = Added(instead_of=NOT_ANSWERED)
+_ONLY_OF_THE_HOP = Dropped()
 
 
 class Upstream:
@@ -59,8 +57,9 @@ class Upstream:
             self._pool,
             self._origin,
             target=exchange.target,
-            request=_AS_IT_CAME,
-            answer=_AS_IT_IS,
+            dropped=_ONLY_OF_THE_HOP,
+            request_lines=b"",
+            answer_lines=b"",
             timeout_s=self._timeout_s,
             done=self._done,
         )

@@ -12,10 +12,9 @@ import pytest
 
 from holdfast import sockets
 from holdfast.errors import ConnectFailed, ConnectionLost, PeerError
-from holdfast.headers import NOT_FORWARDED
 from holdfast.http1.client import BodyFraming, ClientPool, Origin
 from holdfast.http1.message import message_of_lines, request_message
-from holdfast.http1.relay import NOT_ANSWERED, Added, relay
+from holdfast.http1.relay import Dropped, relay
 from holdfast.http1.server import Exchange, Server, serve
 from tests.integration.http1.peers import PATIENCE_S, client, happens
 
@@ -131,8 +130,9 @@ async def test_bodies_stream_both_ways_under_back_pressure() -> None:
                     pool,
                     there.origin,
                     target=b"/stream",
-                    request=Added(instead_of=NOT_FORWARDED),
-                    answer=Added(instead_of=NOT_ANSWERED),
+                    dropped=Dropped(),
+                    request_lines=b"",
+                    answer_lines=b"",
                     timeout_s=PATIENCE_S,
                     done=statuses.put_nowait,
                 )

@@ -5,7 +5,7 @@ import pytest
 from holdfast.callback_guard import LOOPBACK, CallbackGuard
 from holdfast.errors import BadRequest
 from holdfast.gateway.call_options import check_callback_url
-from holdfast.gateway.route import Names, origin_form, read_route
+from holdfast.gateway.route import Names, read_route
 
 GUARD = CallbackGuard(LOOPBACK.split(","))
 
@@ -35,17 +35,9 @@ def test_what_is_no_function_name_is_no_route(target: bytes) -> None:
     assert read_route(target) is None
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        (b"/a?b", b"/a?b"),
-        (b"http://host:80/a?b", b"/a?b"),
-        (b"HTTPS://host?b", b"/?b"),
-        (b"*", b"*"),
-    ],
-)
-def test_an_absolute_target_loses_scheme_and_authority(target: bytes, expected: bytes) -> None:
-    assert origin_form(target) == expected
+def test_a_route_that_is_remembered_is_the_same_again() -> None:
+    for target in (b"/function/a/b?c", b"/function/", b"/function/a/" + b"x" * 300):
+        assert read_route(target) == read_route(target)
 
 
 def test_remembered_names_do_not_grow_without_end() -> None:
