@@ -24,7 +24,7 @@ from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable
 from holdfast.queue.parked_callback import NOW, STREAM, ParkedCallback, from_message, stream_config, to_publish
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.record import CallbackStatus, CallRecord
+from holdfast.queue.record import CallbackStatus, CallRecord, UnreadableRecord
 from holdfast.queue.records import Records, Stored
 from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
 from holdfast.queue.waiting import remove_callback
@@ -101,7 +101,11 @@ class CallbackQueue:
 
         One question for each attempt after the first; its leader answers it, since a replica may not know yet.
         """
-        stored = await insist(lambda: self._records.read(invocation.call_id, surely=True))
+        try:
+            stored = await insist(lambda: self._records.read(invocation.call_id, surely=True))
+        except UnreadableRecord as error:
+            self._say_unreadable(invocation, error)
+            return False
         return (
             isinstance(stored, Stored)
             and stored.record.message_id == invocation.message_id
@@ -132,9 +136,18 @@ class CallbackQueue:
             return counted._replace(callback=status, callback_error=error)
 
         invocation = tried.invocation
-        record = await insist(lambda: self._records.amend(invocation.call_id, invocation.message_id, noted))
+        try:
+            record = await insist(lambda: self._records.amend(invocation.call_id, invocation.message_id, noted))
+        except UnreadableRecord as unreadable:
+            self._say_unreadable(invocation, unreadable)
+            return
         if record is not None and record.callback is CallbackStatus.CANCELLED:
             await insist(lambda: remove_callback(self._connection, record))
+
+    @staticmethod
+    def _say_unreadable(invocation: Invocation, error: UnreadableRecord) -> None:
+        """A damaged record says nothing of the callback, which is owed all the same."""
+        log.error("record of a callback cannot be read", call_id=invocation.call_id, error=str(error))
 
 
 @asynccontextmanager

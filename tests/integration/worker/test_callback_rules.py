@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import nats as nats_py
 import pytest
 from standardwebhooks import Webhook
 
@@ -122,6 +123,29 @@ async def test_all_attempts_of_a_callback_are_one_delivery_signed_anew(
             for secret in (NEW, OLD):
                 assert Webhook(secret).verify(callback.body, signature) == {"a": 1}
             assert callback["X-Holdfast-Depth"] == "0"
+
+
+async def test_a_callback_is_made_though_the_record_of_its_call_is_damaged(
+    nats: NatsServer, function: RawFunction
+) -> None:
+    async with (
+        receiver() as callbacks,
+        gateway(nats.url, function.url) as front,
+        worker(nats.url, function.url, callback_initial_wait="1s"),
+        httpx.AsyncClient(trust_env=False) as client,
+        await nats_py.connect(nats.url) as connection,
+    ):
+        callbacks.answer = 503
+        call_id = (await accept(front, callbacks.url)).headers["X-Call-Id"]
+        await callbacks.wait_for(1)
+        record = await client.get(f"{front.url}/async-function/{call_id}?wait=20s", timeout=30)
+        assert record.json()["callback"]["status"] == "pending"
+        await connection.jetstream().publish(f"holdfast.call.{call_id}", b"not a record")
+        callbacks.answer = 200
+        await callbacks.wait_for(2)
+        # And the worker goes on.
+        again = (await accept(front, callbacks.url)).headers["X-Call-Id"]
+        await callbacks.wait_for_ids({again})
 
 
 @pytest.mark.parametrize(
