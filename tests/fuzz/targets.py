@@ -103,6 +103,9 @@ class _Memory(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Never full."""
+
 
 class _Some:
     """An application that answers in each way there is, as the target says."""
