@@ -11,7 +11,7 @@ from holdfast.invocation import Attempt, CallId, Invocation
 from holdfast.queue import dead_letter, parked_callback, record, wire
 from holdfast.queue.answer import KeptAnswer, write_answer
 from holdfast.queue.message import to_publish
-from holdfast.yamux import DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW_UPDATE
+from holdfast.yamux.frames import DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW_UPDATE
 from tests.hostile.corpus import GROUPS
 
 LONGEST = 2000

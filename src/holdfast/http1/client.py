@@ -43,7 +43,7 @@ When a connection is used again
 
 A peer on the same machine
 
-    An origin with a Unix socket gets its connections as streams of one session over that socket (yamux.py): requests
+    An origin with a Unix socket gets its connections as streams of one session over that socket (yamux/): requests
     of one turn of the loop leave in one write. They are connections like others, kept and closed as such. A stream
     that the peer resets before it took it has not been looked at, so that request is sent again whatever it is.
 

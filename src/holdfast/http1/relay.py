@@ -66,7 +66,7 @@ def relay(
     done: Callable[[int], None],
     unreachable: Callable[[PeerError], bool] | None = None,
 ) -> None:
-    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: a small call costs 20 µs and the kernel's 10.
+    """Forward `exchange` to `origin` and its answer back. Returns at once. HOT: 20 µs for a small call.
 
     Args:
         exchange: Begun, neither read nor answered; or relayed before by a relay that was `unreachable`.

@@ -8,7 +8,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
-from holdfast.yamux import HEADER, Session, Stream
+from holdfast.yamux import Session, Stream
+from holdfast.yamux.frames import HEADER
 
 PATIENCE_S = 20.0
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.yamux import (
+from holdfast.yamux import Session, StreamRefused
+from holdfast.yamux.frames import (
     ACK,
     DATA,
     FIN,
@@ -20,8 +21,6 @@ from holdfast.yamux import (
     SYN,
     WINDOW,
     WINDOW_UPDATE,
-    Session,
-    StreamRefused,
 )
 from tests.integration.yamux.ends import PATIENCE_S, Echo, End, joined, raw
 
