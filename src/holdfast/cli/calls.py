@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option
+from holdfast.cli.command import Command, Group, complete_queue, function_option, gateway_option, output_option
 from holdfast.cli.exits import Exit
 from holdfast.cli.listing import print_table
 from holdfast.cli.output import fields
@@ -44,17 +44,6 @@ def _id_argument(function: Decorated) -> Decorated:
     return click.argument("call", type=call_id, metavar="ID")(function)
 
 
-def _output_option(function: Decorated) -> Decorated:
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="Form of the output; JSON as the gateway gives it.",
-    )(function)
-
-
 @calls.command(
     "list",
     cls=Command,
@@ -71,7 +60,7 @@ def _output_option(function: Decorated) -> Decorated:
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Show no more than so many."
 )
 @gateway_option
-@_output_option
+@output_option
 def list_(*, function: str, queue: str, status: str | None, limit: int, gateway: str, output: str) -> None:
     """List calls, those that changed last first.
 
@@ -102,7 +91,7 @@ def list_(*, function: str, queue: str, status: str | None, limit: int, gateway:
 )
 @_id_argument
 @gateway_option
-@_output_option
+@output_option
 def show(*, call: str, gateway: str, output: str) -> None:
     """Show what is known of a call."""
     with _gateway(gateway) as client:
@@ -122,7 +111,7 @@ def show(*, call: str, gateway: str, output: str) -> None:
 @click.option(
     "--timeout", type=duration, default="15m", show_default=True, metavar="DURATION", help="Longest time to wait."
 )
-@_output_option
+@output_option
 def wait(*, call: str, gateway: str, timeout: float, output: str) -> Exit:
     """Wait until a call has ended, and show what became of it.
 
@@ -177,7 +166,7 @@ def cancel(*, call: str, gateway: str) -> None:
 )
 @_id_argument
 @gateway_option
-@_output_option
+@output_option
 def tail(*, call: str, gateway: str, output: str) -> Exit:
     """Follow a call: a line at each change, until it has ended. The exit code is that of `calls wait`."""
     code = Exit.CALL_NOT_ENDED
