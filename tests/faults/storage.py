@@ -21,6 +21,8 @@ RESTARTS = 5
 STREAMS = ("OF_faas-request", "HOLDFAST_calls", "HOLDFAST_callbacks", "HOLDFAST_dead")
 RECOVERED_S = 60.0
 DISK_MB = 12
+MORE_THAN_FIT = 20_000
+# Calls: a quarter of them fills the disk.
 FULL_WITHIN_S = 120.0
 FULL_FOR_S = 5.0
 
@@ -86,7 +88,7 @@ async def disk_full(plan: Plan) -> AsyncIterator[Row]:
     """NATS's disk fills up under load, is full for a while, and is made larger."""
     async with small_disk(DISK_MB) as server, workshop(plan.folder, server) as shop:
         traffic = shop.traffic(plan.seed)
-        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS))
+        sending = asyncio.create_task(traffic.send(max(plan.calls, MORE_THAN_FIT), CONNECTIONS))
         began = time.monotonic()
         sent = traffic.sent
         async with asyncio.timeout(FULL_WITHIN_S):
