@@ -174,9 +174,9 @@ def status(
     """OpenFaaS's FunctionStatus with members of ours.
 
     These are `endpoints`, the URLs of the ready replicas; `localEndpoints`, where each of them can be reached at less
-    cost by who is on the same machine; `updatedReplicas`, how many of them are of the deployment as
-    it is now, not of the one before; `restarts`, how often those have ended by themselves; `lastError`, how that was or
-    why one is not ready, with what it wrote; `warnings`, what of the deployment is not done as it says.
+    cost by who is on the same machine; `updatedReplicas`, how many of them are of the deployment as it is now, not of
+    the one before; `restarts`, how often those have ended by themselves; `lastError`, how that was or why one is not
+    ready, with what it wrote; `warnings`, what of the deployment is not done as it says.
     """
     shown: dict[str, Any] = {
         "name": deployment.ref.name,

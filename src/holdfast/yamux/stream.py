@@ -196,9 +196,7 @@ class Stream(asyncio.Transport):
             self.take_eof()
 
     def _deliver(self, data: bytes) -> None:
-        self._read_bytes += len(data)
-        if self._read_bytes >= WINDOW // 2:
-            self._grant(0)
+        self._grant(len(data))
         try:
             self._protocol.data_received(data)
         except Exception:
