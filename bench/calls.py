@@ -23,6 +23,11 @@ HOP_BY_HOP = frozenset(
 )
 
 
+def environment(queue: str, urls: dict[str, str]) -> dict[str, str]:
+    """What a gateway and a worker are started with, for `queue_url` and `functions` to read there."""
+    return {QUEUE_VARIABLE: queue, FUNCTIONS_VARIABLE: json.dumps(urls)}
+
+
 def queue_url() -> str:
     return os.environ[QUEUE_VARIABLE]
 

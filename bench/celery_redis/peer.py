@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench import servers
-from bench.calls import FUNCTIONS_VARIABLE, INFLIGHT, QUEUE_VARIABLE
+from bench.calls import INFLIGHT, environment
 from bench.celery_redis.queue import redis_queue
 from bench.peer import Durability, Peer, accept_functions
 from bench.processes import BIN, running
@@ -22,7 +21,7 @@ async def celery(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
     async with contextlib.AsyncExitStack() as stack:
         server, url = await stack.enter_async_context(servers.redis_server(durability, folder))
         urls, function_pids = await stack.enter_async_context(servers.functions())
-        environ = {QUEUE_VARIABLE: url, FUNCTIONS_VARIABLE: json.dumps(urls)}
+        environ = environment(url, urls)
         argv: list[str | Path] = [BIN / "celery", "--app", "bench.celery_redis.tasks", "worker"]
         # Of the pools that run 64 calls at once the best: docs/explain/performance.md says how the others did.
         argv += ["--pool", "threads", "--concurrency", str(INFLIGHT), "--loglevel", "WARNING"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ import nats
 from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 
 from bench import servers
-from bench.calls import FUNCTIONS_VARIABLE, QUEUE_VARIABLE
+from bench.calls import environment
 from bench.naive.words import CONSUMER, STREAM, SUBJECT
 from bench.peer import Durability, Peer, call_functions
 from bench.processes import running
@@ -28,7 +27,7 @@ async def naive(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
         server, url = await stack.enter_async_context(servers.nats_server(durability, folder))
         await _make_stream(url)
         urls, function_pids = await stack.enter_async_context(servers.functions())
-        environ = {QUEUE_VARIABLE: url, FUNCTIONS_VARIABLE: json.dumps(urls)}
+        environ = environment(url, urls)
         worker = await stack.enter_async_context(
             running("naive worker", [sys.executable, "-m", "bench.naive.worker"], environ)
         )

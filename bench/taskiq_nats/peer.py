@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench import servers
-from bench.calls import FUNCTIONS_VARIABLE, INFLIGHT, QUEUE_VARIABLE
+from bench.calls import INFLIGHT, environment
 from bench.peer import Durability, Peer, accept_functions
 from bench.processes import BIN, running
 from bench.stream import stream
@@ -23,7 +22,7 @@ async def taskiq(durability: Durability, folder: Path) -> AsyncIterator[Peer]:
     async with contextlib.AsyncExitStack() as stack:
         server, url = await stack.enter_async_context(servers.nats_server(durability, folder))
         urls, function_pids = await stack.enter_async_context(servers.functions())
-        environ = {QUEUE_VARIABLE: url, FUNCTIONS_VARIABLE: json.dumps(urls)}
+        environ = environment(url, urls)
         argv: list[str | Path] = [BIN / "taskiq", "worker", "bench.taskiq_nats.tasks:broker", "--workers", "1"]
         argv += ["--max-async-tasks", str(INFLIGHT), "--ack-type", "when_executed", "--log-level", "WARNING"]
         argv += ["--no-parse"]  # the gateway makes the arguments: pydantic need not check them for each call
