@@ -61,6 +61,12 @@ class Queue:
             while await self.left() != count:
                 await asyncio.sleep(0.01)
 
+    async def until_pull_stands(self) -> None:
+        """Return once the server has a pull: one that comes while it deletes the consumer is answered by nobody."""
+        async with asyncio.timeout(10):
+            while not (await self.consumer())["num_waiting"]:
+                await asyncio.sleep(0.01)
+
     async def consumer(self) -> Any:
         """What the server knows of the consumer."""
         return await self.api(f"CONSUMER.INFO.{stream_of(QUEUE)}.{DURABLE}")

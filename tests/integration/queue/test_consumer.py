@@ -340,6 +340,7 @@ async def test_a_deleted_consumer_is_made_again_and_the_work_goes_on(queue: Queu
         (await within(5, consumer.next())).ack()
         consumer.free()
         ensured = queue.ensured
+        await queue.until_pull_stands()
         await queue.delete_consumer()
         await queue.put(b"after")
         assert (await within(10, consumer.next())).payload == b"after"
@@ -374,6 +375,7 @@ async def test_a_message_of_a_new_stream_is_not_taken_for_one_that_has_ended(que
             assert delivery.payload == body
             delivery.ack()
             consumer.free()
+            await queue.until_pull_stands()
             await queue.delete_stream()
 
 
