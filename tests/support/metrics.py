@@ -19,6 +19,11 @@ class Metrics:
     def __init__(self, text: str) -> None:
         self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
+    def __str__(self) -> str:
+        """What is counted of calls and of their callbacks."""
+        ours = [sample for sample in self._samples if sample.name.startswith("holdfast_") and sample.value]
+        return "\n".join(f"{sample.name} {sample.labels} {sample.value:g}" for sample in ours)
+
     def total(self, name: str, **labels: str) -> float:
         """The sum of all samples of this name that have these labels."""
         return sum(
@@ -45,7 +50,12 @@ async def metrics(server: Serving) -> Metrics:
 
 async def metrics_when(server: Serving, shown: Callable[[Metrics], bool], timeout_s: float = 20) -> Metrics:
     """Read them until they show something; the last reading is told when they do not."""
-    async with asyncio.timeout(timeout_s):
-        while not shown(found := await metrics(server)):
-            await asyncio.sleep(AGAIN_S)
+    found = await metrics(server)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not shown(found):
+                await asyncio.sleep(AGAIN_S)
+                found = await metrics(server)
+    except TimeoutError:
+        raise AssertionError(f"not shown within {timeout_s} s; the last reading:\n{found}") from None
     return found

@@ -63,14 +63,20 @@ class Idempotency:
                     ) from None
                 found = stored.record
                 if found.status not in _NOT_BEGUN or await waiting.find(self._connection, found.call_id):
-                    telemetry.DUPLICATES_AVOIDED.labels("idempotency_key").inc()
-                    return Once(found.accepted_at_ns, known=True)
+                    return _known(found.accepted_at_ns)
                 invocation = invocation._replace(accepted_at_ns=found.accepted_at_ns)
                 # Where its record says that it is, whatever the function's annotation says by now.
                 queue = found.queue
             publication = to_publish(queue, invocation) if at is None else to_publish_later(queue, invocation, at)
-            await self._publisher.confirm(*publication)
+            if not await self._publisher.confirm_once(*publication):
+                # Of those that came at once another one was faster; or it was run meanwhile, and has no record yet.
+                return _known(invocation.accepted_at_ns)
             return Once(invocation.accepted_at_ns, known=False)
+
+
+def _known(accepted_at_ns: int) -> Once:
+    telemetry.DUPLICATES_AVOIDED.labels("idempotency_key").inc()
+    return Once(accepted_at_ns, known=True)
 
 
 def _record(invocation: Invocation, queue: str, at: datetime | None) -> CallRecord:

@@ -29,8 +29,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -40,6 +39,7 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.message import Publication
 from holdfast.queue.wire import Msg
 
+Value = TypeVar("Value")
 Done = Callable[[Exception | None, int, bool], None]
 """Called once with the error or None, the sequence in the stream, and whether it was stored before."""
 
@@ -159,7 +159,13 @@ class Publisher:
         Cancelling does not unpublish.
         """
         result: asyncio.Future[int] = self._loop.create_future()
-        self.publish(subject, headers, payload, partial(_conclude, result))
+        self.publish(subject, headers, payload, lambda error, sequence, _: _conclude(result, error, sequence))
+        return result
+
+    def confirm_once(self, subject: bytes, headers: bytes, payload: bytes) -> asyncio.Future[bool]:
+        """As `confirm`; gives whether it was stored now: False when it had been before, under the same Nats-Msg-Id."""
+        result: asyncio.Future[bool] = self._loop.create_future()
+        self.publish(subject, headers, payload, lambda error, _, duplicate: _conclude(result, error, not duplicate))
         return result
 
     def _confirmed(self, message: Msg) -> None:
@@ -259,14 +265,14 @@ class Publisher:
             self._end(number, QueueUnavailable("the connection to NATS was closed before the confirmation came"))
 
 
-def _conclude(result: asyncio.Future[int], error: Exception | None, sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - see Done
+def _conclude(result: asyncio.Future[Value], error: Exception | None, value: Value) -> None:
     """End the wait for one confirmation."""
     if result.done():
         return
     if error is not None:
         result.set_exception(error)
     else:
-        result.set_result(sequence)
+        result.set_result(value)
 
 
 def _read_answer(payload: bytes) -> tuple[QueueError | None, int, bool]:
