@@ -97,7 +97,8 @@ async def test_the_events_of_a_call_show_each_change_until_its_end(server: Servi
     async with server.client.stream("GET", f"{server.url}/async-function/{call_id}/events") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         seen = [line.removeprefix("event: ") async for line in answer.aiter_lines() if line.startswith("event: ")]
-    assert seen[-2:] == ["retrying", "succeeded"]
+    # A run of more than a second shows as `running`: on a busy machine the second one may be such.
+    assert [event for event in seen if event != "running"][-2:] == ["retrying", "succeeded"]
 
 
 async def test_an_exhausted_call_fails_and_the_last_answer_is_called_back(server: Serving, callbacks: Receiver) -> None:
