@@ -414,7 +414,12 @@ class WorkerSettings(Settings):
         "callback_max_wait", "1h", "Longest pause between two attempts of a callback."
     )
     callback_inflight: int = _integer(
-        "callback_inflight", "32", "Callbacks tried again at once; they hold no slot for calls.", least=1, most=10_000
+        "callback_inflight",
+        "256",
+        "Callbacks under way at once, first attempts and others; they hold no slot for calls. One receiver has at most "
+        "as many as are free, so at most half of them.",
+        least=1,
+        most=10_000,
     )
     callback_allow: tuple[str, ...] = _names(
         "callback_allow",

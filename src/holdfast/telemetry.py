@@ -113,7 +113,7 @@ DUPLICATES_AVOIDED = Counter(
     "Calls not run again: `delivered_again` by NATS, `recorded` as ended, or sent again with an `idempotency_key`.",
     ["kind"],
 )
-RUN_TWICE = Counter("holdfast_calls_run_twice", "Calls that two workers ended: the later record stands.")
+RUN_TWICE = Counter("holdfast_calls_run_twice", "Calls that two workers ended: the first record stands.")
 UNREADABLE = Counter("holdfast_messages_unreadable", "Messages removed from a queue since they are not calls.")
 
 # What the streams hold when the gateway's metrics are read.
@@ -159,6 +159,10 @@ CALLBACKS = Counter(
     ["outcome"],
 )
 CALLBACK_RETRIES = Counter("holdfast_callback_retries", "Attempts of a callback after its first.")
+CALLBACKS_SENT_AWAY = Counter(
+    "holdfast_callbacks_sent_away",
+    "Times that a callback waited without an attempt: its receiver did not answer, or had its share under way.",
+)
 LANES = Gauge(
     "holdfast_queue_lanes",
     "Functions with a lane of their own, as the worker that has most of them sees it.",

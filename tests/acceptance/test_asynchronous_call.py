@@ -134,17 +134,6 @@ async def test_a_failing_callback_is_tried_again_and_the_function_not_run_again(
         )
 
 
-async def test_a_hanging_receiver_holds_no_slot(tmp_path: Path) -> None:
-    options = ("--max-inflight", "1")
-    environ = {"callback_timeout": "300ms", "callback_initial_wait": "60s", "grace_period": "1s"}
-    async with receiver() as hanging, receiver() as callbacks, serving(tmp_path, *options, environ=environ) as server:
-        hanging.answer = 0
-        await server.accept("echo", X_Callback_Url=hanging.url)
-        await hanging.wait_for(1)
-        await server.accept("echo", X_Callback_Url=callbacks.url)
-        await callbacks.wait_for(1, timeout_s=10)
-
-
 async def test_one_worker_runs_max_inflight_calls_at_once_and_more_workers_more(tmp_path: Path) -> None:
     async def five_calls_of_a_second(folder: Path, workers: int) -> float:
         folder.mkdir()

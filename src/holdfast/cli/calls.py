@@ -24,6 +24,7 @@ from holdfast.function import FunctionRef
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _STATUSES = ("waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled", "expired")
+_CALLBACKS = ("pending", "delivered", "failed", "cancelled")
 _OUTCOMES = {
     "succeeded": Exit.DONE,
     "failed": Exit.ERROR_ANSWER,
@@ -50,23 +51,27 @@ def _id_argument(function: Decorated) -> Decorated:
     examples=[
         ("the last calls, newest first", "holdfast calls list"),
         ("what failed lately of one function", "holdfast calls list --function charge --status failed"),
+        ("whose receiver was not told yet", "holdfast calls list --callback pending"),
         ("all that waits in a queue, for a script", "holdfast calls list --queue slow --status waiting -o json"),
     ],
 )
 @function_option("Only calls of this function, NAME or NAME.NAMESPACE.")
 @click.option("--queue", default="", metavar="QUEUE", help="Only calls of this queue.", shell_complete=complete_queue)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only calls in this state.")
+@click.option("--callback", type=click.Choice(_CALLBACKS), help="Only calls whose callback is in this state.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Show no more than so many."
 )
 @gateway_option
 @output_option
-def list_(*, function: str, queue: str, status: str | None, limit: int, gateway: str, output: str) -> None:
+def list_(
+    *, function: str, queue: str, status: str | None, callback: str | None, limit: int, gateway: str, output: str
+) -> None:
     """List calls, those that changed last first.
 
     Calls that have ended are in it as long as their records are kept, a day by default (results_ttl).
     """
-    filters = {"function": function, "queue": queue, "status": status}
+    filters = {"function": function, "queue": queue, "status": status, "callback": callback}
     selection = {name: value for name, value in filters.items() if value}
     with _gateway(gateway) as client:
         # One more than is shown tells whether there are more.
@@ -78,7 +83,7 @@ def list_(*, function: str, queue: str, status: str | None, limit: int, gateway:
     else:
         say("No calls.")
     if len(found) > limit:
-        say(f"There are more than {limit}: --limit shows more, --function, --queue and --status choose.")
+        say(f"There are more than {limit}: --limit shows more, --function, --queue, --status and --callback choose.")
 
 
 @calls.command(

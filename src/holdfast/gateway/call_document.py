@@ -48,6 +48,7 @@ def of_record(record: CallRecord) -> dict[str, Any]:
             "status": record.callback,
             "attempts": record.callback_attempts,
             "error": record.callback_error,
+            "next_attempt_at": _time(record.callback_next_at_ns),
             "dead_letter": f"/system/dead-letters/{record.call_id}?kind={Kind.CALLBACK}"
             if record.callback is CallbackStatus.FAILED
             else None,

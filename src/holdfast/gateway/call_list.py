@@ -1,6 +1,6 @@
 """The calls there are, over HTTP: what the records and the queues hold, the newest first.
 
-    GET    /system/calls[?function=&namespace=&queue=&status=&limit=&before=]
+    GET    /system/calls[?function=&namespace=&queue=&status=&callback=&limit=&before=]
 
 A call that has ended, or that runs for more than a second, or waits for another attempt, has a record; one that waits
 for its first attempt stands in its queue and nowhere else. Both are read from their newest end, merged by the time of
@@ -31,7 +31,7 @@ from holdfast.queue.backwards import Backwards, Budget
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumers
 from holdfast.queue.message import Undecodable, from_delivery
-from holdfast.queue.record import SUBJECT_PREFIX, CallStatus, UnreadableRecord, decode
+from holdfast.queue.record import SUBJECT_PREFIX, CallbackStatus, CallStatus, UnreadableRecord, decode
 from holdfast.queue.records import Records, Stored
 from holdfast.queue.topology import STREAM_PREFIX, stream_of
 from holdfast.queue.waiting import Standing, Waiting, queues
@@ -60,6 +60,7 @@ class Wanted(NamedTuple):
     """What a query selects."""
 
     status: CallStatus | None
+    callback: CallbackStatus | None
     function: str
     namespace: str
     queue: str
@@ -68,6 +69,7 @@ class Wanted(NamedTuple):
         """Whether a call's document is selected."""
         return (
             (self.status is None or document["status"] == self.status)
+            and (self.callback is None or (document["callback"] or {}).get("status") == self.callback)
             and (not self.function or document["function"] == self.function)
             and (not self.namespace or document["namespace"] == self.namespace)
             and (not self.queue or document["queue"] == self.queue)
@@ -221,6 +223,9 @@ def _wanted(given: Any, default_namespace: str) -> Wanted:
     text, name, namespace, queue = (given(key, "") for key in ("status", "function", "namespace", "queue"))
     if text and text not in set(CallStatus):
         raise BadRequest(400, f"status cannot be used: expected {', '.join(CallStatus)}, not {text[:40]!r}.")
+    callback = given("callback", "")
+    if callback and callback not in set(CallbackStatus):
+        raise BadRequest(400, f"callback cannot be used: expected {', '.join(CallbackStatus)}, not {callback[:40]!r}.")
     if name:
         function = FunctionRef(name, namespace) if namespace else FunctionRef.parse(name, default_namespace)
         name, namespace = function
@@ -234,7 +239,9 @@ def _wanted(given: Any, default_namespace: str) -> Wanted:
             stream_of(queue)
         except QueueError as error:
             raise BadRequest(400, f"{error}.") from error
-    return Wanted(CallStatus(text) if text else None, name, namespace, queue)
+    return Wanted(
+        CallStatus(text) if text else None, CallbackStatus(callback) if callback else None, name, namespace, queue
+    )
 
 
 def _places(text: str) -> dict[str, int] | None:

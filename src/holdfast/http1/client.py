@@ -10,7 +10,7 @@ Parts
     origin.py             where a peer listens.
     answer_assembler.py   bytes -> answer head, body pieces, completion; or a fault. No I/O.
     flight.py             one request and its answer, as the caller sees them.
-    collector.py          a whole answer from its pieces, for `fetch`.
+    collector.py          an answer from its pieces, whole for `fetch`, its head for `fetch_head`.
     client_connection.py  one socket: carries a flight, knows whether it can carry another.
     client.py             all sockets: which connection a flight gets, deadlines, closing.
 
@@ -65,13 +65,13 @@ from typing import Self
 
 from holdfast.errors import ConnectFailed, PeerError
 from holdfast.http1.client_connection import ClientConnection
-from holdfast.http1.collector import Answer, Collector
+from holdfast.http1.collector import Answer, Collector, HeadCollector
 from holdfast.http1.flight import Flight, Receiver
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
 from holdfast.yamux import Session
 
-__all__ = ["Answer", "BodyFraming", "ClientPool", "Collector", "Flight", "Origin", "Receiver"]
+__all__ = ["Answer", "BodyFraming", "ClientPool", "Collector", "Flight", "HeadCollector", "Origin", "Receiver"]
 
 NEVER = float("inf")
 # Deadlines are met this late at most; a timeout of a call is seconds.
@@ -217,6 +217,24 @@ class ClientPool:
             return await future
         finally:
             flight.cancel()  # does nothing when the answer came
+
+    async def fetch_head(
+        self, origin: Origin, request: bytes, *, timeout_s: float, max_body_bytes: int, on_over: Callable[[], None]
+    ) -> Answer:
+        """Send a request and return with the head of its answer, as soon as it is there; the answer's body is empty.
+
+        What follows is read and thrown away, for as long as `timeout_s` from now and up to `max_body_bytes`; then the
+        connection is used again, or closed, and `on_over` is called. Raises PeerError; cancelling it closes the
+        connection.
+        """
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        collector = HeadCollector(future, max_body_bytes, origin, on_over)
+        collector.flight = self.send(origin, request, collector, timeout_s=timeout_s)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            collector.cancel()
+            raise
 
     def _connect(self, flight: Flight) -> None:
         task = flight.connecting = self._loop.create_task(self._open(flight))

@@ -1,8 +1,9 @@
-"""A whole answer, collected from the pieces of a flight."""
+"""An answer, collected from the pieces of a flight: all of it, or its head."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from holdfast.errors import AnswerTooLarge, PeerError
@@ -66,3 +67,51 @@ class Collector(Receiver):
         if self.flight is not None:
             self.flight.cancel()
         self.failed(AnswerTooLarge(str(self.origin), self._max_body_bytes))
+
+
+class HeadCollector(Receiver):
+    """Resolves `future` with the head of an answer once it is there: what follows changes nothing any more.
+
+    The body is read, so that the connection can be used again, and thrown away; one of more than `max_body_bytes` ends
+    the connection. `on_over` is called once, when the flight is over, which may be long after its head.
+    """
+
+    __slots__ = ("_future", "_left", "_on_over", "flight", "origin")
+
+    def __init__(
+        self, future: asyncio.Future[Answer], max_body_bytes: int, origin: Origin, on_over: Callable[[], None]
+    ) -> None:
+        self.flight: Flight | None = None
+        self.origin = origin
+        self._future = future
+        self._left = max_body_bytes
+        self._on_over = on_over
+
+    # ---- the flight
+
+    def head(self, status: int, headers: RawHeaders) -> None:
+        """The head of the answer."""
+        if not self._future.done():
+            self._future.set_result(Answer(status, headers, b""))
+
+    def data(self, chunk: bytes) -> None:
+        """More of its body."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            self.cancel()
+
+    def end(self) -> None:
+        """It is complete."""
+        self._on_over()
+
+    def failed(self, error: PeerError) -> None:
+        """It will never be."""
+        if not self._future.done():
+            self._future.set_exception(error)
+        self._on_over()
+
+    def cancel(self) -> None:
+        """Give up: the connection closes. Nothing happens once the flight is over."""
+        if self.flight is not None and not self.flight.over:
+            self.flight.cancel()
+            self._on_over()

@@ -6,6 +6,7 @@ What a dead letter is and how it is written is dead_letter.py's.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple, assert_never
@@ -92,7 +93,8 @@ class DeadLetters:
         telemetry.ACCEPTED.labels(str(again.function)).inc()
 
     async def _replay_callback(self, letter: DeadCallback) -> None:
-        again = replace(letter.parked, attempts=0)
+        # A first attempt of its own: JetStream would take what is parked after it for the messages of the time before.
+        again = replace(letter.parked, attempts=0, first_at_ns=time.time_ns())
         invocation = again.invocation
         await self._records.amend(
             invocation.call_id,

@@ -133,6 +133,12 @@ def original_of(message_id: str) -> str:
     return message_id.partition(_REPLAYED)[0]
 
 
+def generation_of(message_id: str) -> int:
+    """Which life of a call a message id stands for: 0 as accepted; of a replay, when the life before it ended."""
+    died_at_ns = message_id.partition(_REPLAYED)[2]
+    return int(died_at_ns) if died_at_ns.isdecimal() else 0
+
+
 def was_recorded(invocation: Invocation) -> bool:
     """Whether a call has had a record since before its first run: it came with a key, or is replayed. HOT: 0.1 µs."""
     call_id, message_id = invocation.call_id, invocation.message_id

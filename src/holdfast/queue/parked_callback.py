@@ -65,12 +65,16 @@ def subjects_of_call(call_id: CallId, message_id: str = "*") -> tuple[bytes, byt
     return f"{SUBJECT_PREFIX}later.{words}".encode(), f"{SUBJECT_PREFIX}now.{words}".encode()
 
 
-def to_publish(parked: ParkedCallback, at: datetime) -> Publication:
-    """The message that brings the callback up again at `at`, aware and in UTC."""
+def to_publish(parked: ParkedCallback, at: datetime, word: str = "") -> Publication:
+    """The message that brings the callback up again at `at`, aware and in UTC.
+
+    nats-server keeps the latest of several with one subject, so a callback waits for one instant at most. Published
+    again for the same attempt it is one; `word` tells it from another one for that attempt.
+    """
     invocation = parked.invocation
     words = f"{invocation.call_id}.{invocation.message_id}"
     headers = (
-        f"NATS/1.0\r\nNats-Msg-Id: callback/{invocation.message_id}/{len(invocation.attempts)}/{parked.attempts}\r\n"
+        f"NATS/1.0\r\nNats-Msg-Id: callback/{invocation.message_id}/{parked.first_at_ns}/{parked.attempts}{word}\r\n"
         f"Nats-Schedule: @at {at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}\r\n"
         f"Nats-Schedule-Target: {SUBJECT_PREFIX}now.{words}\r\n{lines_of(parked)}\r\n"
     )

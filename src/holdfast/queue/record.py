@@ -83,6 +83,8 @@ class CallRecord(NamedTuple):
     callback: CallbackStatus = CallbackStatus.NONE
     callback_attempts: int = 0
     callback_error: str | None = None
+    callback_next_at_ns: int | None = None
+    """When the callback is tried next; None: that is not known, or nothing is left to try."""
 
     @classmethod
     def of(
@@ -117,11 +119,14 @@ class CallRecord(NamedTuple):
             running_since_ns=None,
             next_attempt_at_ns=None,
             callback=CallbackStatus.NONE if self.callback_url is None else CallbackStatus.CANCELLED,
+            callback_next_at_ns=None,
         )
 
 
 class UnreadableRecord(QueueError):
-    """A stored record is not one."""
+    """A stored record is not one. `sequence`: its own, which a record that replaces it must name; 0: not known."""
+
+    sequence = 0
 
 
 def subject_of_record(call_id: CallId) -> bytes:
@@ -151,6 +156,7 @@ def encode(record: CallRecord, body: bytes) -> bytes:
         callback,
         callback_attempts,
         callback_error,
+        callback_next_at_ns,
     ) = record
     line = (
         f'{{"call_id":"{call_id}","message_id":"{message_id}","function":["{function.name}","{function.namespace}"],'
@@ -174,6 +180,8 @@ def encode(record: CallRecord, body: bytes) -> bytes:
         line += f',"callback":"{callback}","callback_attempts":{callback_attempts}'
     if callback_error is not None:
         line += f',"callback_error":{_quote(callback_error)}'
+    if callback_next_at_ns is not None:
+        line += f',"callback_next_at_ns":{callback_next_at_ns}'
     return b"%b}\n%b" % (line.encode("ascii"), body)
 
 
@@ -219,13 +227,14 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
             CallbackStatus(known("callback", CallbackStatus.NONE)),
             known("callback_attempts", 0),
             known("callback_error"),
+            known("callback_next_at_ns"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRecord(f"a stored record cannot be read: {error}") from error
     return record, body
 
 
-_INSTANTS = ("accepted_at_ns", "running_since_ns", "next_attempt_at_ns", "finished_at_ns")
+_INSTANTS = ("accepted_at_ns", "running_since_ns", "next_attempt_at_ns", "finished_at_ns", "callback_next_at_ns")
 _TEXTS = ("reason", "callback_url", "callback_error")
 
 

@@ -21,14 +21,16 @@ from holdfast.queue import wire
 from holdfast.queue.api import last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.record import SUBJECT_PREFIX, CallRecord, decode, encode, subject_of_record
+from holdfast.queue.record import SUBJECT_PREFIX, CallRecord, UnreadableRecord, decode, encode, subject_of_record
+from holdfast.queue.succession import may_follow
 
 STREAM = "HOLDFAST_calls"
 MOST_TOGETHER = 1000
 # Messages of one batch that nats-server commits together.
 MARKER_TTL_S = 7 * 24 * 3600.0
-WRONG_SEQUENCE = 10071
-# JetStream's err_code when the subject's last sequence is not the expected one.
+WRONG_SEQUENCE = frozenset({10071, 10164})
+# JetStream's err_codes when the subject's last sequence is not the expected one. The second does not say which it is:
+# so answers the leader of a replicated stream while another write under the same subject is on its way to the replicas.
 
 Written = Callable[[Exception | None, int], None]
 """Called once with the error or None, and the record's sequence."""
@@ -79,7 +81,7 @@ class Records:
         self._publisher = publisher
 
     async def read(self, call_id: CallId, *, surely: bool = False) -> Stored | AgedOut | None:
-        """A call's record; None when there is none and was none. Raises QueueError.
+        """A call's record; None when there is none and was none. Raises QueueError, UnreadableRecord among them.
 
         Any replica answers from its store, without a turn through the stream's leader; `surely` asks the leader.
         """
@@ -89,7 +91,11 @@ class Records:
             return None
         if wire.header(found.headers, b"Nats-Marker-Reason") is not None:
             return AgedOut(found.sequence)
-        record, body = decode(found.payload)
+        try:
+            record, body = decode(found.payload)
+        except UnreadableRecord as error:
+            error.sequence = found.sequence
+            raise
         return Stored(record, body, found.sequence)
 
     async def amend(
@@ -97,15 +103,16 @@ class Records:
     ) -> CallRecord | None:
         """Change the record of one accepted call, whatever else is written meanwhile; gives what then stands there.
 
-        None: it has no record. Raises QueueError.
+        A change that may not follow what stands there is not made (succession.py). None: it has no record. Raises
+        QueueError.
         """
         while True:
-            stored = await self.read(call_id)
+            stored = await self.read(call_id, surely=True)
             if not isinstance(stored, Stored) or stored.record.message_id != message_id:
                 return None
             changed = change(stored.record)
-            if changed == stored.record:
-                return changed
+            if changed == stored.record or not may_follow(stored.record, changed):
+                return stored.record
             try:
                 await self.put(changed, stored.body, stored.sequence)
             except Conflict:
@@ -120,7 +127,7 @@ class Records:
         headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % replaces
 
         def done(error: Exception | None, sequence: int, _duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
-            if isinstance(error, QueueRefused) and error.err_code == WRONG_SEQUENCE:
+            if isinstance(error, QueueRefused) and error.err_code in WRONG_SEQUENCE:
                 error = Conflict(error.code, error.err_code, error.description)
             written(error, sequence)
 
@@ -150,10 +157,10 @@ class Records:
         try:
             return await self._publisher.confirm(subject_of_record(record.call_id), headers, encode(record, body))
         except QueueRefused as error:
-            if error.err_code != WRONG_SEQUENCE:
+            if error.err_code not in WRONG_SEQUENCE:
                 raise
             # It may be ours that stands there: published, its confirmation lost with the connection, published again.
-            stored = await self.read(record.call_id)
+            stored = await self.read(record.call_id, surely=True)
             if isinstance(stored, Stored) and stored.record == record:
                 return stored.sequence
             raise Conflict(error.code, error.err_code, error.description) from error

@@ -157,9 +157,19 @@ async def remove(connection: Connection, queue: str, call_id: CallId) -> Removed
     return Removed(len(calls) + len(callbacks), len(calls) - len(handed_out), bool(handed_out))
 
 
+async def remove_parked(connection: Connection, record: CallRecord) -> None:
+    """Take the callback of one call out of where it waits for its next attempt."""
+    await _remove_parked(connection, record.call_id, record.message_id)
+
+
+async def remove_letter(connection: Connection, queue: str, invocation: Invocation) -> None:
+    """Take the dead letter of a call away: it turned out to have ended otherwise."""
+    await _remove_all(connection, dead_letter.STREAM, dead_letter.subject_of_dead(queue, invocation))
+
+
 async def remove_callback(connection: Connection, record: CallRecord) -> None:
     """Take the callback of one call out of where it waits, and out of the dead letters should it just have died."""
-    await _remove_parked(connection, record.call_id, record.message_id)
+    await remove_parked(connection, record)
     letter = dead_letter.subject_of_callback(record.queue, record.call_id, record.message_id)
     await _remove_all(connection, dead_letter.STREAM, letter)
 

@@ -31,6 +31,7 @@ from holdfast.worker.attempt import Runner
 from holdfast.worker.body import Sender
 from holdfast.worker.callback import Callbacks
 from holdfast.worker.callback_queue import callback_queue
+from holdfast.worker.callback_settlement import CallbackSettlement
 from holdfast.worker.endings import Endings
 from holdfast.worker.policies import Policies
 from holdfast.worker.running import RunningCalls
@@ -95,6 +96,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         callbacks = Callbacks(
             inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies, sender=sender
         )
+        settlement = CallbackSettlement(connection, publisher, kept, callbacks)
         sweep = BodySweep(
             connection,
             stored,
@@ -107,7 +109,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(
-            callback_queue(connection, nats, settings, callbacks=callbacks, publisher=publisher, records=kept)
+            callback_queue(connection, nats, settings, callbacks=callbacks, settlement=settlement)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         slots = Slots(
@@ -131,7 +133,9 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
                 publisher=publisher,
                 records=kept,
                 callbacks=callbacks,
+                settlement=settlement,
                 sweep=sweep,
+                tasks=tasks,
             ),
             records=kept,
             running=running,

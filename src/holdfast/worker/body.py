@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from holdfast.errors import AnswerTooLarge, HoldfastError, PeerError
-from holdfast.http1.client import Answer, BodyFraming, ClientPool, Collector, Flight, Origin
+from holdfast.http1.client import Answer, BodyFraming, ClientPool, Collector, Flight, HeadCollector, Origin
 from holdfast.invocation import CallId, StoredBody
 from holdfast.queue.bodies import RESULT, Bodies, Spool, new_name
 from holdfast.worker.insist import insist
@@ -62,12 +62,15 @@ class Sender:
         timeout_s: float,
         max_answer_bytes: int,
     ) -> Answer:
-        """Send a request with a stored body; its answer is small. Raises PeerError or BodyGone."""
-        collector = _Held(self._loop.create_future(), max_answer_bytes, origin)
+        """Send a request with a stored body; gives the head of its answer. Raises PeerError or BodyGone.
+
+        The connection is closed afterwards: each request with a stored body has one of its own.
+        """
+        collector = _Head(self._loop.create_future(), max_answer_bytes, origin, _nothing)
         return await self._send_stored(pool, head, body, collector, timeout_s)
 
     async def _send_stored(
-        self, pool: ClientPool, head: bytes, body: StoredBody, collector: _Held, timeout_s: float
+        self, pool: ClientPool, head: bytes, body: StoredBody, collector: _Held | _Head, timeout_s: float
     ) -> Answer:
         flight = pool.send(collector.origin, head, collector, timeout_s=timeout_s, body=BodyFraming.LENGTH)
         collector.flight = flight
@@ -89,7 +92,13 @@ class Sender:
         return result
 
 
-async def _upload(flight: Flight, writable: asyncio.Event, pieces: AsyncIterator[bytes], collector: _Held) -> None:
+def _nothing() -> None:
+    """Nobody waits for the end of what follows an answer's head."""
+
+
+async def _upload(
+    flight: Flight, writable: asyncio.Event, pieces: AsyncIterator[bytes], collector: _Held | _Head
+) -> None:
     """Write a body as fast as the peer takes it. How long that may take is the flight's limit."""
     await writable.wait()  # until the connection is made
     try:
@@ -102,19 +111,32 @@ async def _upload(flight: Flight, writable: asyncio.Event, pieces: AsyncIterator
         collector.broken(error)
 
 
-class _Held(Collector):
-    """Collects an answer, and hears when the request could not be sent to its end."""
+class _Awaited:
+    """What both kinds of collectors have: an answer to wait for, which will not come once the request broke off."""
 
     __slots__ = ()
+    _future: asyncio.Future[Answer]
 
     async def answer(self) -> Answer:
-        """The answer, when it is complete."""
+        """The answer, when it is there."""
         return await self._future
 
     def broken(self, error: HoldfastError) -> None:
         """The request broke off on our side."""
         if not self._future.done():
             self._future.set_exception(error)
+
+
+class _Held(_Awaited, Collector):
+    """Collects an answer, and hears when the request could not be sent to its end."""
+
+    __slots__ = ()
+
+
+class _Head(_Awaited, HeadCollector):
+    """The same of an answer's head."""
+
+    __slots__ = ()
 
 
 class _Storing(_Held):

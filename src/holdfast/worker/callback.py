@@ -1,7 +1,7 @@
-"""Tell a caller how its call ended: build the callback and deliver it.
+"""Tell a caller how its call ended: build the callback and make one attempt to deliver it.
 
-The first attempt is made by the one who ran the call. When it fails, the callback is tried again on its own, with
-growing pauses and without holding a slot; the function is not run again for it.
+Whether a receiver may be asked now is receivers.py's; when an attempt is made, and what becomes of a callback that was
+not confirmed, is first_attempt.py's and callback_queue.py's. The function is not run again for it.
 
 Source of the headers: OpenFaaS's documentation of asynchronous functions.
 """
@@ -18,7 +18,7 @@ import structlog
 
 from holdfast import __version__, telemetry
 from holdfast.callback_guard import names_function
-from holdfast.errors import AddressRefused, HoldfastError, PeerError
+from holdfast.errors import AddressRefused, AnswerMalformed, HoldfastError, PeerError
 from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import forwarded_lines, header_lines, request_start
@@ -30,6 +30,7 @@ from holdfast.worker.body import Sender
 from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
+from holdfast.worker.receivers import Receivers
 from holdfast.worker.retry import retry_after_s
 from holdfast.worker.signature import Signer, delivery_headers
 from holdfast.worker.signing_secrets import SigningSecrets
@@ -39,6 +40,8 @@ MOST_ANSWER_BYTES = 1024 * 1024
 # A receiver's answer is read to keep its connection usable, and thrown away.
 SLOWEST_BYTES_PER_S = 1024 * 1024
 # A large callback has `callback_timeout` and a second for each MiB of its body.
+LEAST_TIME_S = 600.0
+# A callback whose receiver is down is not given up before, however few attempts it has.
 FINAL = frozenset({410, 508})
 # Gone: the receiver is no more, trying again would only disturb whoever has its place. Loop Detected: a gateway's word
 # for a chain of callbacks that is too long, which the next attempt would not shorten.
@@ -53,7 +56,7 @@ class CallbackFailed(HoldfastError):
     `final`: the receiver does not want it, now or later. `retry_after_s`: it wants to be left alone that long.
     """
 
-    def __init__(self, message: str, *, final: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, final: bool = False, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.final = final
         self.retry_after_s = retry_after_s
@@ -68,11 +71,16 @@ class Destination(NamedTuple):
     """Of each request that goes there: the request line and the lines that are always the same."""
     own: bool
     """Whether it is a function of the gateway's: allowed wherever the gateway listens."""
+    receiver: str
+    """Who takes it, for fair shares: the origin, or of the gateway's functions each for itself."""
 
 
 @lru_cache(maxsize=1024)
 def destination(callback_url: str, gateway_url: str) -> Destination:
-    """Read a callback URL; a path is a function of the gateway's. The URL was checked when the call was accepted."""
+    """Read a callback URL; a path is a function of the gateway's. Raises ValueError for what is none.
+
+    The gateway has checked it when it accepted the call; but it comes from a stream, where others may write.
+    """
     url = gateway_url + callback_url if callback_url.startswith("/") else callback_url
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -80,7 +88,8 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
     own = origin == Origin.parse(gateway_url) and names_function(target)
     target_bytes = target.encode("ascii")
     start = request_start(b"POST", target_bytes, [(b"Host", origin.netloc), (b"User-Agent", USER_AGENT)])
-    return Destination(origin, target_bytes, start, own)
+    receiver = "/".join(parts.path.split("/", 3)[:3]) if own else str(origin)
+    return Destination(origin, target_bytes, start, own, receiver)
 
 
 def callback_request(
@@ -116,6 +125,29 @@ _CALLBACK = (
 )
 
 
+class _Place:
+    """The place of one attempt among the callbacks under way."""
+
+    __slots__ = ("_name", "_parts", "_receivers", "answered", "error")
+
+    def __init__(self, receivers: Receivers, name: str) -> None:
+        self._receivers = receivers
+        self._name = name
+        self._parts = 1
+        self.answered: bool | None = None
+        self.error = ""
+
+    def also_for_the_rest(self) -> None:
+        """It is given back twice: by who waits for the answer's head, and at the end of what follows that."""
+        self._parts += 1
+
+    def give_back(self) -> None:
+        """Give it back; the last time counts."""
+        self._parts -= 1
+        if not self._parts:
+            self._receivers.ended(self._name, answered=self.answered, error=self.error)
+
+
 class Callbacks:
     """Delivers the callbacks of one worker: to functions through `inside`, to all others through `outside`.
 
@@ -133,6 +165,7 @@ class Callbacks:
         policies: Policies,
         sender: Sender,
     ) -> None:
+        self.receivers = Receivers(settings.callback_inflight)
         self._inside = inside
         self._outside = outside
         self._secrets = secrets
@@ -145,26 +178,48 @@ class Callbacks:
         self._attempts = settings.callback_attempts
         self._initial_wait_s = settings.callback_initial_wait_s
         self._max_wait_s = settings.callback_max_wait_s
+        pauses = (self._pause_s(attempt) for attempt in range(1, self._attempts))
+        self._lasts_s = max(LEAST_TIME_S, sum(pauses) + self._attempts * self._timeout_s)
 
-    async def try_once(self, invocation: Invocation, callback_url: str, outcome: Outcome) -> None:
-        """One attempt. Returns when the receiver answered 2xx; raises CallbackFailed otherwise."""
-        to = destination(callback_url, self._gateway)
-        retries_allowed = self._policies[invocation.function].attempts - 1
+    def destination(self, url: str) -> Destination:
+        """Where a callback goes. Raises CallbackFailed for what is no URL. HOT: a look-up."""
         try:
-            answer = await self._post(invocation, outcome, to, retries_allowed)
+            return destination(url, self._gateway)
+        except ValueError as error:
+            raise CallbackFailed(f"{url[:200]!r} cannot be called back: {error}", final=True) from error
+
+    def try_begin(self, to: Destination) -> bool:
+        """Take a place to call a receiver back, if it may be asked now; `attempt` gives it back. HOT."""
+        return self.receivers.try_begin(to.receiver)
+
+    async def attempt(self, invocation: Invocation, to: Destination, outcome: Outcome) -> None:
+        """One attempt, for which a place was taken. Returns when the receiver answered 2xx; else raises CallbackFailed.
+
+        It counts once the answer's head is read; the place is given back once the answer has been read to its end, or
+        its limits.
+        """
+        place = _Place(self.receivers, to.receiver)
+        try:
+            answer = await self._post(invocation, outcome, to, place)
+            place.answered = True
         except (AddressRefused, BodyGone) as error:
+            place.answered = None
             raise CallbackFailed(str(error), final=True) from error
         except PeerError as error:
+            place.answered = isinstance(error, AnswerMalformed)
+            place.error = str(error)
             raise CallbackFailed(str(error)) from error
+        finally:
+            place.give_back()
         if not 200 <= answer.status < 300:
             raise CallbackFailed(
                 f"the receiver answered {answer.status}",
                 final=answer.status in FINAL,
-                retry_after_s=retry_after_s(answer.headers, datetime.now(UTC)),
+                retry_after_s=min(retry_after_s(answer.headers, datetime.now(UTC)) or 0.0, self._max_wait_s),
             )
         self._delivered.add()
 
-    async def _post(self, invocation: Invocation, outcome: Outcome, to: Destination, retries_allowed: int) -> Answer:
+    async def _post(self, invocation: Invocation, outcome: Outcome, to: Destination, place: _Place) -> Answer:
         keys = self._secrets.keys if self._secrets is not None else ()
         pool = self._inside if to.own else self._outside
         at_s = int(time.time())
@@ -173,15 +228,23 @@ class Callbacks:
             delivery = delivery_headers(keys, invocation.message_id, at_s, outcome.body)
         else:
             delivery = await self._sign_stored(Signer(keys, invocation.message_id, at_s), stored)
+        retries_allowed = self._policies[invocation.function].attempts - 1
         request = callback_request(invocation, outcome, to, retries_allowed, delivery=delivery)
         if self._write_debug:
             log.info("callback", call_id=invocation.call_id, to=str(to.origin), message=request)
+        timeout_s = self.limit_s(outcome)
         if stored is None:
-            return await pool.fetch(to.origin, request, timeout_s=self._timeout_s, max_body_bytes=MOST_ANSWER_BYTES)
-        timeout_s = self._timeout_s + stored.size / SLOWEST_BYTES_PER_S
+            place.also_for_the_rest()
+            return await pool.fetch_head(
+                to.origin, request, timeout_s=timeout_s, max_body_bytes=MOST_ANSWER_BYTES, on_over=place.give_back
+            )
         return await self._sender.post(
             pool, to.origin, request, stored, timeout_s=timeout_s, max_answer_bytes=MOST_ANSWER_BYTES
         )
+
+    def limit_s(self, outcome: Outcome) -> float:
+        """How long an attempt may take."""
+        return self._timeout_s if outcome.stored is None else self._timeout_s + outcome.size / SLOWEST_BYTES_PER_S
 
     async def _sign_stored(self, signer: Signer, body: StoredBody) -> RawHeaders:
         """The signature stands before the body: a large one is read twice rather than held."""
@@ -194,7 +257,16 @@ class Callbacks:
         """Whether a callback that failed so many times, the last time like this, is not tried again."""
         return error.final or attempts >= self._attempts
 
-    def wait_s(self, attempts: int, *, dice: float) -> float:
-        """How long to wait after so many failed attempts: doubled each time, spread by up to the first pause."""
-        wait_s = self._initial_wait_s * 2.0 ** min(attempts - 1, 60)
-        return min(wait_s, self._max_wait_s) + dice * self._initial_wait_s
+    def is_too_late(self, first_at_ns: int) -> bool:
+        """Whether a callback that had to wait for its receiver has waited as long as all its attempts would take."""
+        return time.time_ns() - first_at_ns > self._lasts_s * 1e9
+
+    def wait_s(self, attempts: int, error: CallbackFailed, *, dice: float) -> float:
+        """How long to wait after so many failed attempts: doubled each time, spread by up to the first pause.
+
+        A receiver that asks for more time gets it, up to `callback_max_wait`.
+        """
+        return max(self._pause_s(attempts) + dice * self._initial_wait_s, error.retry_after_s)
+
+    def _pause_s(self, attempts: int) -> float:
+        return min(self._initial_wait_s * 2.0 ** min(attempts - 1, 60), self._max_wait_s)

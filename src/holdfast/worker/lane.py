@@ -31,7 +31,9 @@ class Lane:
         self.used_at = time.monotonic()
         self.retired_at: float | None = None
         self.calls: set[asyncio.Task[None]] = set()
-        """Taken from it and not ended."""
+        """Taken from it and not settled."""
+        self.in_slots = 0
+        """Those of them that have not left their slot."""
         self.waiting = 0
         """Those of them that wait for their turn."""
 

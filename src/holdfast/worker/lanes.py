@@ -52,6 +52,7 @@ from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.concurrency import Concurrency
 from holdfast.worker.insist import insist
 from holdfast.worker.lane import MAX_INFLIGHT, Lane, read_limit
+from holdfast.worker.slot import WhenLeft
 from holdfast.worker.turns import Turns, kept_of
 
 MOST_LANES = 50
@@ -74,8 +75,8 @@ FIND_EVERY_S = 5.0
 
 log = structlog.get_logger()
 
-Run = Callable[[Delivery, Consumer, Lane | None], Coroutine[None, None, None]]
-"""Leads one delivery through its steps, and frees its place in the consumer."""
+Run = Callable[[Delivery, Consumer, Lane | None, WhenLeft], Coroutine[None, None, None]]
+"""Leads one delivery through its steps, and frees its place in the consumer, which it says."""
 
 
 class Lanes:
@@ -162,7 +163,7 @@ class Lanes:
         if lane.consumer is None:
             return
         more = 0 if lane.waiting else 1 + min(self._turns.free, self._slots - 1)
-        lane.consumer.resize(max(1, len(lane.calls) + more))
+        lane.consumer.resize(max(1, lane.in_slots + more))
 
     # ---- life
 
@@ -284,16 +285,19 @@ class Lanes:
                 delivery = await consumer.next()
             except Stopped:
                 return
-            call = self._tasks.create_task(self._run(delivery, consumer, lane))
-            calls.add(call)
-            call.add_done_callback(calls.discard)
             if lane is not None:
                 lane.use()
-                call.add_done_callback(lambda _: self._ended_in(lane))
+                lane.in_slots += 1
+            call = self._tasks.create_task(self._run(delivery, consumer, lane, lambda: self._left(lane)))
+            calls.add(call)
+            call.add_done_callback(calls.discard)
 
-    def _ended_in(self, lane: Lane) -> None:
-        lane.use()
-        self.adjust(lane)
+    def _left(self, lane: Lane | None) -> None:
+        """A call that was taken from a lane, or from the line beyond its slots, has left its slot."""
+        if lane is not None:
+            lane.use()
+            lane.in_slots -= 1
+            self.adjust(lane)
 
     # ---- looking
 

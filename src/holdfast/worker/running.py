@@ -1,8 +1,8 @@
 """The calls that are being run here: how long, which of them have a record, and how one of them is cancelled.
 
 A call that ends within INTERIM_AFTER_S never gets here more than noted and forgotten, which is why a short call costs
-one record. One timer looks at all: those that take longer get the record that they then deserve, `running`, or, while
-their callback is waited for, the one of their end.
+one record. One timer looks at all: those that take longer get the record `running`, and the first attempt to call back
+that takes longer is parked.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import Records
 from holdfast.queue.wire import Msg
+from holdfast.worker.slot import Slot
 
 INTERIM_AFTER_S = 1.0
+PARK_AFTER_S = 1.0
 LOOK_EVERY_S = 0.25
 HEARD_FOR_S = 10.0
 # A worker that stood still reads deliveries and cancels together; from there to a call's beginning are milliseconds.
@@ -32,26 +34,33 @@ log = structlog.get_logger()
 
 
 class Running:
-    """One call in a slot, from its being taken to its settlement."""
+    """One call, from its being taken to its settlement and the end of the first attempt to call back."""
 
     __slots__ = (
-        "body",
         "cancelled",
         "ended",
-        "ending",
         "interim",
         "invocation",
+        "park",
+        "parking",
         "sequence",
         "since",
+        "slot",
         "task",
+        "told_since",
         "written",
     )
 
-    def __init__(self, invocation: Invocation, since: float) -> None:
+    def __init__(self, invocation: Invocation, slot: Slot, since: float) -> None:
         self.invocation = invocation
-        self.ending: Callable[[], CallRecord] | None = None
-        """Makes the record of the call's end, once the run has ended and its callback is waited for."""
-        self.body = b""
+        self.slot = slot
+        """Where it is run; left before its callback is waited for."""
+        self.park: Callable[[], None] | None = None
+        """Has its callback parked, while the first attempt is under way and that has not been done."""
+        self.parking: asyncio.Task[CallRecord | None] | None = None
+        """Parks it; gives the record that says so."""
+        self.told_since = 0.0
+        """When the first attempt to call back began, by the loop's clock."""
         self.sequence = 0
         """Of the record that the next write replaces; 0: there is none."""
         self.since = since
@@ -61,15 +70,13 @@ class Running:
         self.cancelled = False
         self.ended = False
         """Whether the function's run has ended: too late to cancel."""
-        self.written: CallStatus | None = None
-        """What the latest interim record says."""
+        self.written = False
+        """Whether a record was written that says that it runs."""
         self.interim: asyncio.Future[None] | None = None
 
     def interim_due(self) -> bool:
-        """Whether a call that takes long has no record of its present state, and none is on its way."""
-        if self.interim is not None:
-            return False
-        return self.written is None or (self.written is CallStatus.RUNNING and self.ending is not None)
+        """Whether a call that is run for long has no record of that, and none is on its way."""
+        return self.interim is None and not self.written and not self.ended
 
     def was_cancelled(self) -> bool:
         """Whether somebody cancelled the call while it was here."""
@@ -93,9 +100,9 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def begin(self, invocation: Invocation) -> Running:
+    def begin(self, invocation: Invocation, slot: Slot) -> Running:
         """Note a call. HOT: no record is made, as most calls end before they deserve one."""
-        running = self._calls[invocation.message_id] = Running(invocation, self._loop.time())
+        running = self._calls[invocation.message_id] = Running(invocation, slot, self._loop.time())
         if self._heard and invocation.accepted_at_ns <= self._heard.get(invocation.call_id, -1):
             running.cancelled = True
         return running
@@ -110,27 +117,30 @@ class RunningCalls:
         self._connection.unsubscribe(self._sid)
 
     def _look(self) -> None:
-        """Write the records of the calls that take long."""
+        """Write the records of the calls that take long, and park the callbacks that do."""
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
         if self._heard:
             old = time.time_ns() - int(HEARD_FOR_S * 1e9)
             self._heard = {call_id: at for call_id, at in self._heard.items() if at > old}
-        before = self._loop.time() - INTERIM_AFTER_S
+        now = self._loop.time()
+        before = now - INTERIM_AFTER_S
         for running in self._calls.values():
             # In the order of their beginning: behind the first young one are only younger ones.
             if running.since > before:
                 break
             if running.interim_due():
                 self._write(running)
+            elif running.park is not None and running.told_since <= now - PARK_AFTER_S:
+                running.park()
 
     def _write(self, running: Running) -> None:
         interim: asyncio.Future[None] = self._loop.create_future()
-        record = running.ending() if running.ending is not None else self._record_of_run(running)
+        record = self._record_of_run(running)
         running.interim = interim
 
         def written(error: Exception | None, sequence: int) -> None:
             running.interim = None
-            running.written = record.status
+            running.written = True
             if error is None:
                 running.sequence = sequence
             else:
@@ -138,7 +148,7 @@ class RunningCalls:
                 log.debug("interim record not written", call_id=record.call_id, error=str(error))
             interim.set_result(None)
 
-        self._records.write(record, running.body, running.sequence, written)
+        self._records.write(record, b"", running.sequence, written)
 
     def _record_of_run(self, running: Running) -> CallRecord:
         since_ns = time.time_ns() - int((self._loop.time() - running.since) * 1e9)

@@ -1,16 +1,18 @@
 """The slots of a worker: each takes one call after the other and leads it through its steps.
 
-    take -> read -> wait for its turn -> run -> decide -> end -> settle
+    take -> read -> wait for its turn -> run -> decide -> (leave the slot) -> end -> settle
 
-Only `_settle` acknowledges. Steps that see a delivery return what is to become of it. A call that cannot have its turn
-soon is moved out of the line, into its function's lane; whose turn it is, and who has a lane, is turns.py's and
+Only `Slot.settle` acknowledges. Steps that see a delivery return what is to become of it. A call that cannot have its
+turn soon is moved out of the line, into its function's lane; whose turn it is, and who has a lane, is turns.py's and
 lanes.py's.
+
+Each slot of the line is served by a task, its hand, and a hand is busy with a call until that is settled. So when a
+call leaves its slot earlier, another hand is needed; as many as there are slots are kept for that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import random
 import time
 from collections.abc import Coroutine
@@ -28,7 +30,7 @@ from holdfast.queue.consumer import Consumer, Stopped
 from holdfast.queue.delivery import Delivery
 from holdfast.queue.message import Undecodable, from_delivery, was_recorded
 from holdfast.queue.publisher import Publisher
-from holdfast.queue.record import CallStatus
+from holdfast.queue.record import CallStatus, UnreadableRecord
 from holdfast.queue.records import AgedOut, Records, Stored
 from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.attempt import Runner
@@ -42,6 +44,7 @@ from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
 from holdfast.worker.retry import retry_after_s
 from holdfast.worker.running import Running, RunningCalls
+from holdfast.worker.slot import Settlement, Slot, WhenLeft
 from holdfast.worker.turns import Turns, kept_of
 
 _SCHEDULED = b"Nats-Scheduler:"
@@ -49,14 +52,6 @@ _SCHEDULED = b"Nats-Scheduler:"
 EXPIRED = "not started within the time that its caller gave it"
 
 log = structlog.get_logger()
-
-
-class Settlement(enum.Enum):
-    """What becomes of a delivery."""
-
-    DONE = "acknowledged: what follows is written elsewhere, or the call has ended"
-    HANDED_BACK = "given back to the queue at once, for another worker"
-    REJECTED = "removed from the queue: it cannot be read, now or ever"
 
 
 class Slots:
@@ -87,6 +82,10 @@ class Slots:
         self._tasks = tasks
         self._policies = policies
         self._metrics = telemetry.WorkerMetrics(settings.queue)
+        # What stands in the line never gets the slots that are kept; lanes, and the sorting of a jam, lead to those.
+        self._line_slots = settings.max_inflight - kept_of(settings.max_inflight)
+        self._hands = 0
+        """Hands that wait for a call, or have one that has not left its slot."""
         self._working: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._concurrency = Concurrency(settings.max_inflight)
@@ -107,9 +106,8 @@ class Slots:
     def start(self) -> None:
         """Open the slots."""
         self._lanes.start()
-        # What stands in the line never gets the slots that are kept; lanes, and the sorting of a jam, lead to those.
-        for number in range(self._settings.max_inflight - kept_of(self._settings.max_inflight)):
-            self._own(self._run_slot(), f"slot {number}")
+        for _ in range(self._line_slots):
+            self._one_more_hand()
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, let those under way end within the grace time, hand back the rest."""
@@ -128,21 +126,35 @@ class Slots:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
-    async def _run_slot(self) -> None:
-        """Take and run one call after the other until the consumer is stopped."""
+    def _one_more_hand(self) -> None:
+        self._hands += 1
+        self._own(self._serve(), "slot")
+
+    async def _serve(self) -> None:
+        """Take and run one call after the other until the consumer is stopped, or there are hands enough."""
         while True:
             try:
                 delivery = await self._consumer.next()
             except Stopped:
                 return
-            await self._take(delivery, self._consumer, None)
+            await self._take(delivery, self._consumer, None, self._hand_left)
+            if self._hands >= 2 * self._line_slots:
+                return
+            self._hands += 1
 
-    async def _take(self, delivery: Delivery, consumer: Consumer, lane: Lane | None) -> None:
+    def _hand_left(self) -> None:
+        """The call of a hand has left its slot: somebody else has to be there for the next one. HOT."""
+        self._hands -= 1
+        if self._hands < self._line_slots:
+            self._one_more_hand()
+
+    async def _take(self, delivery: Delivery, consumer: Consumer, lane: Lane | None, when_left: WhenLeft) -> None:
         """Lead one delivery to its settlement; `lane` is where it stood, None for the line."""
+        slot = Slot(delivery, consumer, lane, self._turns, when_left)
         settlement = Settlement.HANDED_BACK
         # What is cancelled, or fails by a mistake of ours, goes back to the queue.
         try:
-            settlement = await self._process(delivery, lane)
+            settlement = await self._process(slot)
         except Stopped:
             pass  # its turn did not come
         except QueueRefused as error:
@@ -151,11 +163,12 @@ class Slots:
             # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
             log.exception("call handed back after an error", subject=delivery.subject)
         finally:
-            self._settle(delivery, settlement)
-            consumer.free()
+            slot.settle(settlement)
+            slot.leave()
 
-    async def _process(self, delivery: Delivery, lane: Lane | None) -> Settlement:
+    async def _process(self, slot: Slot) -> Settlement:
         """Wait for a call's turn and lead it through its steps; gives what is to become of its delivery."""
+        delivery, lane = slot.delivery, slot.lane
         try:
             invocation = from_delivery(delivery.subject, delivery.headers, delivery.payload)
         except Undecodable as error:
@@ -173,10 +186,8 @@ class Slots:
             await self._wait_for_turn(ref, lane)
             # Nobody who cancels a call while it waits here is heard; its record is written then.
             doubtful = True
-        try:
-            return await self._lead(delivery, invocation, doubtful=doubtful)
-        finally:
-            self._turns.end(ref)
+        slot.begun(ref)
+        return await self._lead(slot, invocation, doubtful=doubtful)
 
     async def _move(self, invocation: Invocation, *, doubtful: bool) -> bool:
         """Move a call from the line into its function's lane; False when there is none and cannot be one."""
@@ -196,15 +207,16 @@ class Slots:
             lane.waiting -= 1
             self._lanes.adjust(lane)
 
-    async def _lead(self, delivery: Delivery, invocation: Invocation, *, doubtful: bool) -> Settlement:
+    async def _lead(self, slot: Slot, invocation: Invocation, *, doubtful: bool) -> Settlement:
         """Run a call whose turn it is, and end it."""
-        running = self._running.begin(invocation)
+        delivery = slot.delivery
+        running = self._running.begin(invocation, slot)
         counters = self._metrics[invocation.function]
         counters.began()
         if delivery.delivered == 1 and not invocation.attempts and _SCHEDULED not in delivery.headers:
             # 0.7 µs. The clocks may be those of two machines.
             self._metrics.waited(max(0, time.time_ns() - invocation.accepted_at_ns) / 1e9)
-        status = 0
+        was_run = False
         try:
             if doubtful:
                 running.sequence, ended = await self._look_up(invocation)
@@ -218,7 +230,8 @@ class Slots:
             if outcome is None:
                 await self._endings.cancelled(running)
                 return Settlement.DONE
-            status = outcome.status
+            was_run = True
+            counters.ended(outcome.status)
             self._learn(running, outcome)
             if succeeded(outcome):
                 # HOT: nothing to decide for nearly all calls.
@@ -228,20 +241,22 @@ class Slots:
             return Settlement.DONE
         finally:
             self._running.end(running)
-            if status:
-                counters.ended(status)
-            else:
+            if not was_run:
                 counters.handed_back()
 
     async def _ended_before(self, invocation: Invocation, ended: Stored) -> None:
         """A call with an end is not run again; its receiver is told, if its worker may have died before that."""
         telemetry.DUPLICATES_AVOIDED.labels("recorded").inc()
-        if ended.record.owes_callback and not ended.record.callback_attempts:
+        record = ended.record
+        if record.owes_callback and not record.callback_attempts and record.callback_next_at_ns is None:
             await self._endings.tell(invocation, ended)
 
     async def _look_up(self, invocation: Invocation) -> tuple[int, Stored | None]:
         """The sequence of the record that this call's replaces, 0 for none, and the record of its end if it has one."""
-        stored = await insist(lambda: self._records.read(invocation.call_id))
+        try:
+            stored = await insist(lambda: self._records.read(invocation.call_id, surely=True))
+        except UnreadableRecord as error:
+            return error.sequence, None  # it says nothing of the call, and is replaced when that ends
         if stored is None:
             return 0, None
         if isinstance(stored, AgedOut):
@@ -270,7 +285,7 @@ class Slots:
         if running.was_cancelled():
             return None
         if delivery.delivered > self._settings.max_deliveries:
-            why = f"given up: {delivery.delivered - 1} workers ended while they ran this call"
+            why = f"given up: it was taken up {delivery.delivered - 1} times, and no worker brought it to an end"
             return no_answer(500, why, 0.0, time.time_ns())
         task = running.task = asyncio.current_task()
         try:
@@ -313,17 +328,6 @@ class Slots:
                 await self._endings.run_again(running, outcome, decision)
             case End():
                 await self._endings.end(running, outcome, decision)
-
-    @staticmethod
-    def _settle(delivery: Delivery, settlement: Settlement) -> None:
-        """The only place where a delivery is acknowledged, handed back or removed."""
-        match settlement:
-            case Settlement.DONE:
-                delivery.ack()
-            case Settlement.HANDED_BACK:
-                delivery.nak()
-            case Settlement.REJECTED:
-                delivery.term("cannot be read")
 
 
 def _expired() -> Outcome:
