@@ -1,4 +1,7 @@
-"""A TCP proxy that cuts: at a chosen place in what passes through it, or altogether as a network does that is down."""
+"""A TCP proxy that cuts: at a chosen place in what passes through it, or altogether as a network does that is down.
+
+It also holds: what one end sends is kept back from a chosen place on, as when the network or that end stands still.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ class CuttingProxy:
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
         self.cut: Cut | None = None
+        self.hold: bytes | None = None
+        """Keep back what is sent there from the first occurrence of this on, until `let_go`."""
+        self._holding = asyncio.Event()
+        self._let_go = asyncio.Event()
         self._target = (host, port)
         self._down = False
         self._writers: set[asyncio.StreamWriter] = set()
@@ -46,6 +53,16 @@ class CuttingProxy:
             while self.cut is not None and self.cut.made < self.cut.times:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def held(self, timeout_s: float = 60) -> None:
+        """Return once something is kept back."""
+        async with asyncio.timeout(timeout_s):
+            await self._holding.wait()
+
+    def let_go(self) -> None:
+        """Pass on what was kept back, and hold nothing more."""
+        self.hold = None
+        self._let_go.set()
 
     def take_down(self) -> None:
         """Cut every connection, and each that is tried from now on."""
@@ -88,6 +105,9 @@ class CuttingProxy:
         tail = b""
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(CHUNK):
+                if direction == "there" and self.hold is not None and self.hold in chunk:
+                    self._holding.set()
+                    await self._let_go.wait()
                 length, tail = self._length(direction, tail, chunk)
                 writer.write(chunk[:length])
                 with contextlib.suppress(ConnectionError):
