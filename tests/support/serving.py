@@ -25,6 +25,8 @@ class Serving:
         self.process = process
         self.folder = folder
         self.client = client
+        self.banner = ""
+        """What it printed first when it was ready."""
         self._log: list[str] = []
         self._more = asyncio.Condition()
 
@@ -111,6 +113,7 @@ async def serving(folder: Path, *options: str, environ: dict[str, str] | None = 
             async with asyncio.timeout(READY_TIMEOUT_S):
                 first = await process.stdout.readline()
             assert b"is ready" in first, f"it did not become ready:\n{serving_.log}"
+            serving_.banner = first.decode()
             yield serving_
             killed = process.returncode == -signal.SIGKILL
             assert await serving_.stop() == (-signal.SIGKILL if killed else 0), serving_.log
