@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +54,25 @@ class Roll:
         self._faults: list[Fault] = []
         self._turn = itertools.count()
         self._provider_port = free_port()
-        self._parts: dict[str, AsyncExitStack] = {}
+        self._parts: dict[str, tuple[parts.Part, AsyncExitStack]] = {}
         self._traffics: dict[Traffic, asyncio.Task[None]] = {}
 
     # ---- parts
 
-    async def _start(self, name: str, part: Any) -> str:
+    async def _start(self, name: str, part: AbstractAsyncContextManager[parts.Part]) -> str:
         """Start a part; gives its URL."""
-        stack = self._parts[name] = AsyncExitStack()
-        running: parts.Part = await stack.enter_async_context(part)
+        stack = AsyncExitStack()
+        running = await stack.enter_async_context(part)
+        self._parts[name] = running, stack
         return running.url
 
     async def stop(self, name: str) -> None:
         """Stop a part in order, as `kill` without -9 does."""
         began = time.monotonic()
         self.gateways.pop(name, None)
-        await self._parts.pop(name).aclose()
+        running, stack = self._parts.pop(name)
+        await stack.aclose()
+        assert running.process.returncode == 0, running.log
         self._faults.append(Fault(f"{name} stopped", began, time.monotonic()))
 
     async def provider(self, name: str, environ: dict[str, str]) -> None:
@@ -96,9 +99,12 @@ class Roll:
     def _provider_url(self) -> str:
         return f"http://127.0.0.1:{self._provider_port}"
 
-    async def stop_all(self) -> None:
-        for name in reversed(list(self._parts)):
-            await self.stop(name)
+    async def end(self) -> None:
+        """Send nothing more, whatever has failed, and stop what still runs."""
+        for sending in self._traffics.values():
+            sending.cancel()
+        for _, stack in reversed(self._parts.values()):
+            await stack.aclose()
         await self.client.aclose()
 
     # ---- calls
@@ -183,7 +189,7 @@ async def rolling(folder: Path) -> AsyncIterator[Roll]:
         try:
             yield roll
         finally:
-            await roll.stop_all()
+            await roll.end()
 
 
 async def crosswise(roll: Roll, here: str, there: str) -> None:
