@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import nats as nats_py
 import pytest
 
+from tests.faults import pauses
 from tests.support import parts
 from tests.support.nats import nats_server
 from tests.support.proxy import CuttingProxy, cutting_proxy
 from tests.support.raw_function import RawFunction, raw_function
+from tests.support.scene import scene
 
 QUEUE = "OF_faas-request"
 TIMEOUT = httpx.Timeout(60)
@@ -108,3 +112,17 @@ async def test_of_two_ends_the_first_stands_and_the_other_leaves_nothing_behind(
         async with await nats_py.connect(stage.nats_url) as connection:
             letters = (await connection.jetstream().stream_info("HOLDFAST_dead")).state.messages
         assert letters == (1 if ended["status"] == "failed" else 0)
+
+
+async def test_calls_that_are_tried_again_have_one_end_though_nats_and_a_worker_stand_still(tmp_path: Path) -> None:
+    dice = random.Random(9)  # noqa: S311 - the same moments each time
+    async with scene(tmp_path, *pauses.OPTIONS, environ=pauses.ENVIRON) as play:
+        traffic = play.traffic(9, pauses.RETRIED)
+        sending = asyncio.create_task(traffic.send(400, pauses.CONNECTIONS))
+        await traffic.accepted(200)
+        for _ in range(2):
+            await pauses.pause(play, dice)
+        await sending
+        drawn = await play.balance(traffic)
+        assert drawn.holds, str(drawn)
+        assert drawn.statuses == {"succeeded": 400}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import cuts, kills, many, replicas, steps, storage
+from tests.faults import cuts, kills, many, pauses, receivers, replicas, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -10,6 +10,8 @@ SCENARIOS: dict[str, Scenario] = {
     "stopped-at-each-step": steps.stopped,
     "random-kills": kills.random_kills,
     "random-kills-with-fsync": kills.random_kills_with_fsync,
+    "paused": pauses.paused,
+    "hanging-receivers": receivers.hanging,
     "cut-connections": cuts.cut,
     "nats-restarted": storage.restarted,
     "stream-deleted": storage.deleted,

@@ -75,10 +75,11 @@ class Scene:
         await self._until_there(part, gone=set(before if index is None else [before[index]]), count=len(before))
         self.faults.append(Fault(f"{how.name} to {part}", began, time.monotonic()))
 
-    async def freeze(self, part: str, seconds: float) -> None:
-        """SIGSTOP of all of a part's processes, for a while."""
+    async def freeze(self, part: str, seconds: float, index: int | None = None) -> None:
+        """SIGSTOP of one of a part's processes or of all, for a while."""
         began = time.monotonic()
-        stopped = self.server.ready["processes"][part]
+        all_of_it = self.server.ready["processes"][part]
+        stopped = all_of_it if index is None else [all_of_it[index]]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:
