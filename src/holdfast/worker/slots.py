@@ -49,6 +49,7 @@ from holdfast.worker.turns import Turns, kept_of
 
 _SCHEDULED = b"Nats-Scheduler:"
 # A message that waited for its time says by which one it was scheduled.
+AGAIN_AFTER_S = 1.0
 EXPIRED = "not started within the time that its caller gave it"
 
 log = structlog.get_logger()
@@ -159,12 +160,20 @@ class Slots:
             pass  # its turn did not come
         except QueueRefused as error:
             log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
+            await self._not_at_once(slot)
         except Exception:
             # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
-            log.exception("call handed back after an error", subject=delivery.subject)
+            log.exception("call handed back after an error", subject=delivery.subject, delivered=delivery.delivered)
+            await self._not_at_once(slot)
         finally:
             slot.settle(settlement)
             slot.leave()
+
+    @staticmethod
+    async def _not_at_once(slot: Slot) -> None:
+        """What failed here, and may fail again, comes back at once when it is handed back: it waits, outside the slot."""
+        slot.leave()
+        await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _process(self, slot: Slot) -> Settlement:
         """Wait for a call's turn and lead it through its steps; gives what is to become of its delivery."""
