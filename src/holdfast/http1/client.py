@@ -219,13 +219,19 @@ class ClientPool:
             flight.cancel()  # does nothing when the answer came
 
     async def fetch_head(
-        self, origin: Origin, request: bytes, *, timeout_s: float, max_body_bytes: int, on_over: Callable[[], None]
+        self,
+        origin: Origin,
+        request: bytes,
+        *,
+        timeout_s: float,
+        max_body_bytes: int,
+        on_over: Callable[[PeerError | None], None],
     ) -> Answer:
         """Send a request and return with the head of its answer, as soon as it is there; the answer's body is empty.
 
         What follows is read and thrown away, for as long as `timeout_s` from now and up to `max_body_bytes`; then the
-        connection is used again, or closed, and `on_over` is called. Raises PeerError; cancelling it closes the
-        connection.
+        connection is used again, or closed, and `on_over` is called, with the error if there is one. Raises PeerError;
+        cancelling it closes the connection.
         """
         future: asyncio.Future[Answer] = self._loop.create_future()
         collector = HeadCollector(future, max_body_bytes, origin, on_over)

@@ -73,13 +73,18 @@ class HeadCollector(Receiver):
     """Resolves `future` with the head of an answer once it is there: what follows changes nothing any more.
 
     The body is read, so that the connection can be used again, and thrown away; one of more than `max_body_bytes` ends
-    the connection. `on_over` is called once, when the flight is over, which may be long after its head.
+    the connection. `on_over` is called once, when the flight is over, which may be long after its head: with the error,
+    or None when there is none.
     """
 
     __slots__ = ("_future", "_left", "_on_over", "flight", "origin")
 
     def __init__(
-        self, future: asyncio.Future[Answer], max_body_bytes: int, origin: Origin, on_over: Callable[[], None]
+        self,
+        future: asyncio.Future[Answer],
+        max_body_bytes: int,
+        origin: Origin,
+        on_over: Callable[[PeerError | None], None],
     ) -> None:
         self.flight: Flight | None = None
         self.origin = origin
@@ -102,16 +107,16 @@ class HeadCollector(Receiver):
 
     def end(self) -> None:
         """It is complete."""
-        self._on_over()
+        self._on_over(None)
 
     def failed(self, error: PeerError) -> None:
         """It will never be."""
         if not self._future.done():
             self._future.set_exception(error)
-        self._on_over()
+        self._on_over(error)
 
     def cancel(self) -> None:
         """Give up: the connection closes. Nothing happens once the flight is over."""
         if self.flight is not None and not self.flight.over:
             self.flight.cancel()
-            self._on_over()
+            self._on_over(None)

@@ -92,7 +92,7 @@ class Sender:
         return result
 
 
-def _nothing() -> None:
+def _nothing(_error: PeerError | None) -> None:
     """Nobody waits for the end of what follows an answer's head."""
 
 

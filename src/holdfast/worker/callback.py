@@ -9,6 +9,7 @@ Source of the headers: OpenFaaS's documentation of asynchronous functions.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from holdfast.worker.body import Sender
 from holdfast.worker.insist import insist
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.policies import Policies
-from holdfast.worker.receivers import Receivers
+from holdfast.worker.receivers import Receiver, Receivers
 from holdfast.worker.retry import retry_after_s
 from holdfast.worker.signature import Signer, delivery_headers
 from holdfast.worker.signing_secrets import SigningSecrets
@@ -125,27 +126,9 @@ _CALLBACK = (
 )
 
 
-class _Place:
-    """The place of one attempt among the callbacks under way."""
-
-    __slots__ = ("_name", "_parts", "_receivers", "answered", "error")
-
-    def __init__(self, receivers: Receivers, name: str) -> None:
-        self._receivers = receivers
-        self._name = name
-        self._parts = 1
-        self.answered: bool | None = None
-        self.error = ""
-
-    def also_for_the_rest(self) -> None:
-        """It is given back twice: by who waits for the answer's head, and at the end of what follows that."""
-        self._parts += 1
-
-    def give_back(self) -> None:
-        """Give it back; the last time counts."""
-        self._parts -= 1
-        if not self._parts:
-            self._receivers.ended(self._name, answered=self.answered, error=self.error)
+def _answered(error: PeerError) -> bool | None:
+    """Whether a receiver said anything, though no answer came of it; None: it was not asked."""
+    return None if isinstance(error, AddressRefused) else isinstance(error, AnswerMalformed)
 
 
 class Callbacks:
@@ -188,29 +171,21 @@ class Callbacks:
         except ValueError as error:
             raise CallbackFailed(f"{url[:200]!r} cannot be called back: {error}", final=True) from error
 
-    def try_begin(self, to: Destination) -> bool:
-        """Take a place to call a receiver back, if it may be asked now; `attempt` gives it back. HOT."""
-        return self.receivers.try_begin(to.receiver)
+    async def attempt(self, invocation: Invocation, to: Destination, outcome: Outcome, receiver: Receiver) -> None:
+        """One attempt, for which a place with the receiver was taken; it is given back here, or soon after.
 
-    async def attempt(self, invocation: Invocation, to: Destination, outcome: Outcome) -> None:
-        """One attempt, for which a place was taken. Returns when the receiver answered 2xx; else raises CallbackFailed.
-
-        It counts once the answer's head is read; the place is given back once the answer has been read to its end, or
-        its limits.
+        Returns when the receiver answered 2xx; else raises CallbackFailed. The answer counts once its head is read; the
+        place is given back once it has been read to its end, or to its limits.
         """
-        place = _Place(self.receivers, to.receiver)
         try:
-            answer = await self._post(invocation, outcome, to, place)
-            place.answered = True
+            if outcome.stored is None:
+                answer = await self._post(invocation, outcome, to, receiver)
+            else:
+                answer = await self._post_stored(invocation, outcome, outcome.stored, to, receiver)
         except (AddressRefused, BodyGone) as error:
-            place.answered = None
             raise CallbackFailed(str(error), final=True) from error
         except PeerError as error:
-            place.answered = isinstance(error, AnswerMalformed)
-            place.error = str(error)
             raise CallbackFailed(str(error)) from error
-        finally:
-            place.give_back()
         if not 200 <= answer.status < 300:
             raise CallbackFailed(
                 f"the receiver answered {answer.status}",
@@ -219,28 +194,57 @@ class Callbacks:
             )
         self._delivered.add()
 
-    async def _post(self, invocation: Invocation, outcome: Outcome, to: Destination, place: _Place) -> Answer:
-        keys = self._secrets.keys if self._secrets is not None else ()
-        pool = self._inside if to.own else self._outside
-        at_s = int(time.time())
-        stored = outcome.stored
-        if stored is None:
-            delivery = delivery_headers(keys, invocation.message_id, at_s, outcome.body)
-        else:
-            delivery = await self._sign_stored(Signer(keys, invocation.message_id, at_s), stored)
+    def _post(self, invocation: Invocation, outcome: Outcome, to: Destination, receiver: Receiver) -> Awaitable[Answer]:
+        try:
+            delivery = delivery_headers(self._keys(), invocation.message_id, int(time.time()), outcome.body)
+            request = self._request(invocation, outcome, to, delivery)
+        except BaseException:
+            self.receivers.ended(receiver, answered=None)
+            raise
+
+        def over(error: PeerError | None) -> None:
+            self.receivers.ended(receiver, answered=error is None or _answered(error), error=error)
+
+        return (self._inside if to.own else self._outside).fetch_head(
+            to.origin,
+            request,
+            timeout_s=self._timeout_s,
+            max_body_bytes=MOST_ANSWER_BYTES,
+            on_over=over,
+        )
+
+    async def _post_stored(
+        self, invocation: Invocation, outcome: Outcome, stored: StoredBody, to: Destination, receiver: Receiver
+    ) -> Answer:
+        answered: bool | None = None
+        failure: PeerError | None = None
+        try:
+            delivery = await self._sign_stored(Signer(self._keys(), invocation.message_id, int(time.time())), stored)
+            answer = await self._sender.post(
+                self._inside if to.own else self._outside,
+                to.origin,
+                self._request(invocation, outcome, to, delivery),
+                stored,
+                timeout_s=self.limit_s(outcome),
+                max_answer_bytes=MOST_ANSWER_BYTES,
+            )
+            answered = True
+        except PeerError as error:
+            answered, failure = _answered(error), error
+            raise
+        finally:
+            self.receivers.ended(receiver, answered=answered, error=failure)
+        return answer
+
+    def _keys(self) -> tuple[bytes, ...]:
+        return self._secrets.keys if self._secrets is not None else ()
+
+    def _request(self, invocation: Invocation, outcome: Outcome, to: Destination, delivery: RawHeaders) -> bytes:
         retries_allowed = self._policies[invocation.function].attempts - 1
         request = callback_request(invocation, outcome, to, retries_allowed, delivery=delivery)
         if self._write_debug:
             log.info("callback", call_id=invocation.call_id, to=str(to.origin), message=request)
-        timeout_s = self.limit_s(outcome)
-        if stored is None:
-            place.also_for_the_rest()
-            return await pool.fetch_head(
-                to.origin, request, timeout_s=timeout_s, max_body_bytes=MOST_ANSWER_BYTES, on_over=place.give_back
-            )
-        return await self._sender.post(
-            pool, to.origin, request, stored, timeout_s=timeout_s, max_answer_bytes=MOST_ANSWER_BYTES
-        )
+        return request
 
     def limit_s(self, outcome: Outcome) -> float:
         """How long an attempt may take."""

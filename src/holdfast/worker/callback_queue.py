@@ -26,6 +26,7 @@ from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.callback import CallbackFailed, Callbacks, Destination
 from holdfast.worker.callback_settlement import DELIVERED, CallbackSettlement
 from holdfast.worker.outcome import Outcome
+from holdfast.worker.receivers import Receiver
 
 MOST_FAILURES = 5
 # A callback that cannot be dealt with, for a reason that nobody has thought of, is set aside after so many deliveries.
@@ -93,19 +94,20 @@ class CallbackQueue:
         except CallbackFailed as error:
             await self._failed(parked, error)
             return
-        if self._callbacks.try_begin(to):
-            await self._attempt(parked, to)
+        receiver = self._callbacks.receivers.try_begin(to.receiver)
+        if receiver is not None:
+            await self._attempt(parked, to, receiver)
         else:
             await self._settlement.note(parked.invocation, await self._settlement.sent_away(parked, to))
 
-    async def _attempt(self, parked: ParkedCallback, to: Destination) -> None:
+    async def _attempt(self, parked: ParkedCallback, to: Destination, receiver: Receiver) -> None:
         """One attempt, for which a place was taken."""
         settled = True
         try:
             settled = await self._settlement.is_settled(parked.invocation)
         finally:
             if settled:
-                self._callbacks.receivers.ended(to.receiver, answered=None)
+                self._callbacks.receivers.ended(receiver, answered=None)
         if settled:
             return
         answer = parked.answer
@@ -116,7 +118,7 @@ class CallbackQueue:
             telemetry.CALLBACK_RETRIES.inc()
         tried = replace(parked, attempts=parked.attempts + 1)
         try:
-            await self._callbacks.attempt(parked.invocation, to, outcome)
+            await self._callbacks.attempt(parked.invocation, to, outcome, receiver)
         except CallbackFailed as error:
             await self._failed(tried, error)
         else:

@@ -72,17 +72,18 @@ class FirstAttempts:
             to = callbacks.destination(url)
         except CallbackFailed as error:
             return await self._record(running, ending, await self._settlement.failed(ending.parked(url, 0), error))
-        may_begin = callbacks.try_begin(to) or await callbacks.receivers.begin_soon(to.receiver)
+        receivers = callbacks.receivers
+        receiver = receivers.try_begin(to.receiver) or await receivers.begin_soon(to.receiver)
         slot.leave()
-        if not may_begin:
+        if receiver is None:
             return await self._record(running, ending, await self._settlement.sent_away(ending.parked(url, 0), to))
         running.told_since = self._loop.time()
         running.park = partial(self._begin_to_park, running, ending, url)
-        if slot.limited and not callbacks.receivers.answers(to.receiver):
+        if slot.limited and not receivers.answers(receiver):
             running.park()
         failure: CallbackFailed | None = None
         try:
-            await callbacks.attempt(ending.invocation, to, ending.outcome)
+            await callbacks.attempt(ending.invocation, to, ending.outcome, receiver)
         except CallbackFailed as error:
             failure = error
         except asyncio.CancelledError:

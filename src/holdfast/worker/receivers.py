@@ -38,8 +38,8 @@ MOST_KNOWN = 4096
 log = structlog.get_logger()
 
 
-class _Receiver:
-    """What is known of one receiver."""
+class Receiver:
+    """What is known of one receiver. The one who began an attempt holds it until `Receivers.ended`."""
 
     __slots__ = (
         "again_at",
@@ -47,13 +47,15 @@ class _Receiver:
         "busy_since",
         "failures",
         "last_error",
+        "name",
         "open_until",
         "pause_s",
         "under_way",
         "waiting",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.under_way = 0
         self.busy_since = 0.0
         """Since when something has been under way, by the loop's clock."""
@@ -78,7 +80,7 @@ class Receivers:
         self._places = places
         self._kept = places // KEPT_SHARE
         self._total = 0
-        self._known: dict[str, _Receiver] = {}
+        self._known: dict[str, Receiver] = {}
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -86,62 +88,59 @@ class Receivers:
         """Callbacks under way to all receivers."""
         return self._total
 
-    def try_begin(self, name: str) -> bool:
-        """Take a place for a callback if it may be tried now; `ended` must follow. HOT: 0.5 µs."""
+    def try_begin(self, name: str) -> Receiver | None:
+        """Take a place for a callback if it may be tried now; `ended` must follow. HOT: 0.3 µs."""
         found = self._known.get(name)
         if found is None:
             found = self._add(name)
-        if not self._may_begin(found, self._loop.time()):
-            return False
+        if not self._may_begin(found):
+            return None
         self._begin(found)
-        return True
+        return found
 
-    async def begin_soon(self, name: str) -> bool:
-        """Wait PATIENCE_S for a place with a receiver that is answering; `ended` must follow when it is True."""
+    async def begin_soon(self, name: str) -> Receiver | None:
+        """Wait PATIENCE_S for a place with a receiver that is answering; `ended` must follow when it got one."""
         found = self._known.get(name)
         if found is None or found.open_until or self._loop.time() - found.answered_at > PATIENCE_S:
-            return False
+            return None
         place: asyncio.Future[bool] = self._loop.create_future()
         found.waiting.append(place)
         try:
             await asyncio.wait([place], timeout=PATIENCE_S)
         except asyncio.CancelledError:
             if place.done():
-                self.ended(name, answered=None)
+                self.ended(found, answered=None)
             raise
         finally:
             if not place.done():
                 place.cancel()
                 found.waiting.remove(place)
-        return not place.cancelled()
+        return None if place.cancelled() else found
 
-    def ended(self, name: str, *, answered: bool | None, error: str = "") -> None:
-        """An attempt has ended. HOT: 0.4 µs.
+    def ended(self, found: Receiver, *, answered: bool | None, error: Exception | None = None) -> None:
+        """An attempt has ended. HOT: 0.3 µs.
 
         `answered`: whether the receiver said anything, whatever it was; None: it was not asked, or it is not known.
         """
-        found = self._known[name]
         found.under_way -= 1
         self._total -= 1
-        now = self._loop.time()
         if answered:
-            found.answered_at = now
+            found.answered_at = self._loop.time()
             found.failures = 0
             if found.open_until:
                 found.open_until = found.pause_s = 0.0
-                log.info("receiver answers again", receiver=name)
+                log.info("receiver answers again", receiver=found.name)
         elif answered is False:
-            self._failed(name, found, now, error)
-        while found.waiting and self._may_begin(found, now):
+            self._failed(found, self._loop.time(), error)
+        while found.waiting and self._may_begin(found):
             place = found.waiting.popleft()
             if not place.done():
                 self._begin(found)
                 place.set_result(True)
 
-    def answers(self, name: str) -> bool:
+    def answers(self, found: Receiver) -> bool:
         """Whether a receiver answered what was sent to it last."""
-        found = self._known.get(name)
-        return found is not None and found.answered_at > 0 and not found.failures and not self._stalled(found)
+        return found.answered_at > 0 and not found.failures and not self._stalled(found)
 
     def comes_again_s(self, name: str) -> float:
         """When a callback that may not be tried now should come again, in seconds from now."""
@@ -159,39 +158,39 @@ class Receivers:
 
     # ----
 
-    def _may_begin(self, found: _Receiver, now: float) -> bool:
+    def _may_begin(self, found: Receiver) -> bool:
         free = self._places - self._total
         if found.open_until:
-            return now >= found.open_until and not found.under_way and free > 0
+            return self._loop.time() >= found.open_until and not found.under_way and free > 0
         if found.under_way >= free or (free <= self._kept and not found.answered_at):
             return False
         return found.under_way < LEAST_STALLED or not self._stalled(found)
 
-    def _stalled(self, found: _Receiver) -> bool:
+    def _stalled(self, found: Receiver) -> bool:
         if found.under_way < LEAST_STALLED:
             return False
         return self._loop.time() - max(found.answered_at, found.busy_since) > STALLED_S
 
-    def _begin(self, found: _Receiver) -> None:
+    def _begin(self, found: Receiver) -> None:
         if not found.under_way:
             found.busy_since = self._loop.time()
         found.under_way += 1
         self._total += 1
 
-    def _failed(self, name: str, found: _Receiver, now: float, error: str) -> None:
+    def _failed(self, found: Receiver, now: float, error: Exception | None) -> None:
         found.failures += 1
-        found.last_error = error
+        found.last_error = str(error)
         if found.failures < FAILURES or now < found.open_until:
             return
         if not found.open_until:
-            log.warning("receiver does not answer, its callbacks wait", receiver=name, error=error)
+            log.warning("receiver does not answer, its callbacks wait", receiver=found.name, error=str(error))
         found.pause_s = min(max(FIRST_PAUSE_S, 2 * found.pause_s), LONGEST_PAUSE_S)
         found.open_until = now + found.pause_s
 
-    def _add(self, name: str) -> _Receiver:
+    def _add(self, name: str) -> Receiver:
         if len(self._known) >= MOST_KNOWN:
             idle = [other for other, found in self._known.items() if not found.under_way and not found.waiting]
             for other in idle[: MOST_KNOWN // 8]:
                 del self._known[other]
-        found = self._known[name] = _Receiver()
+        found = self._known[name] = Receiver(name)
         return found

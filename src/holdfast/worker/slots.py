@@ -171,7 +171,7 @@ class Slots:
 
     @staticmethod
     async def _not_at_once(slot: Slot) -> None:
-        """What failed here, and may fail again, comes back at once when it is handed back: it waits, outside the slot."""
+        """What is handed back comes again at once: what has failed here waits before that, and holds no slot."""
         slot.leave()
         await asyncio.sleep(AGAIN_AFTER_S)
 
