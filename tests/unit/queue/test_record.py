@@ -34,16 +34,22 @@ plain = st.builds(
     callback=st.just(CallbackStatus.NONE),
     callback_attempts=st.just(0),
     callback_error=st.none(),
+    callback_next_at_ns=st.none(),
 )
 called_back = st.builds(
-    lambda record, url, callback, tries, error: record._replace(
-        callback_url=url, callback=callback, callback_attempts=tries, callback_error=error
+    lambda record, url, callback, tries, error, next_at: record._replace(
+        callback_url=url,
+        callback=callback,
+        callback_attempts=tries,
+        callback_error=error,
+        callback_next_at_ns=next_at,
     ),
     plain,
     texts,
     st.sampled_from(sorted(set(CallbackStatus) - {CallbackStatus.NONE})),
     st.integers(0, 1000),
     st.one_of(st.none(), texts),
+    st.one_of(st.none(), instants),
 )
 
 
