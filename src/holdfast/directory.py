@@ -6,7 +6,7 @@ when the provider is away: a function that existed a moment ago is still accepte
 Our provider names each ready replica in the additional field `endpoints` of a FunctionStatus, and holds the answer for
 `?wait=` until one is ready. A provider without that field (faas-netes, faasd) is called through its own
 `/function/<name>.<namespace>` route instead; a function that it has at zero is scaled to one, as OpenFaaS's gateway
-does.
+does. How a FunctionStatus is read is description.py's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from urllib.parse import quote
 
 import structlog
 
-from holdfast.errors import HoldfastError, PeerError
+from holdfast import description
+from holdfast.errors import ConnectFailed, HoldfastError, PeerError, WrongPeer
 from holdfast.function import FunctionRef
+from holdfast.host import host_id
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import request_message
-from holdfast.sockets import local_name
+from holdfast.unreachable import Unreachable
 
 FRESH_S = 1.0
 # A known function is asked for again after this long, in the background: what is deployed or removed shows within two
@@ -46,6 +48,8 @@ MOST_UNKNOWN = 4096
 LOOKUP_TIMEOUT_S = 5.0
 WAIT_STEP_S = 10.0
 # One long-poll of the provider; a new one follows until the caller's own limit has passed.
+SAY_AFTER_S = 0.5
+# A wait for a replica that takes longer is told of: a function that starts, or is replaced, usually takes less.
 PROVIDER_RETRY_S = 0.1
 FOREIGN_RETRY_S = 0.5
 # A provider that is not ours tells nobody when a replica is ready: it is asked again.
@@ -76,6 +80,14 @@ class Entry:
     """Whether it has no replica and its provider starts one only when asked to scale."""
     fresh_until: float
     """Loop time after which the entry is asked for again; it stays usable meanwhile."""
+    trouble: str = ""
+    """Why it has no origins, as an operator should read it."""
+    out_of_reach: bool = False
+    """Whether replicas are ready that cannot be called from this host: there is nothing to wait for."""
+    named: tuple[Origin, ...] = ()
+    """The origins that its provider named last, those that rest among them."""
+    rests_until: float = 0.0
+    """Loop time from which one of the named origins may be tried again; 0: none rests."""
     turn: int = 0
 
     def pick(self) -> Origin | None:
@@ -90,8 +102,12 @@ class Directory:
     """The functions of one provider. Made by `directory()`."""
 
     def __init__(
-        self, pool: ClientPool, provider: Origin, authorization: bytes | None, tasks: asyncio.TaskGroup
+        self, pool: ClientPool, provider: Origin, authorization: bytes | None, tasks: asyncio.TaskGroup, host: str
     ) -> None:
+        self.provider_id = ""
+        """Which provider it is, as it said last; empty: it has no id, or has said nothing yet."""
+        self._host = host
+        self._unreachable = Unreachable()
         self._pool = pool
         self._provider = provider
         self._headers = [(b"Host", provider.netloc), (b"Accept", b"application/json")]
@@ -156,8 +172,8 @@ class Directory:
     async def ready(self, ref: FunctionRef, wait_s: float) -> Entry | None:
         """The entry once a replica is ready; None when there is no such function.
 
-        After `wait_s` the entry is given as it is, perhaps without origins. Raises ProviderUnavailable when the
-        provider was away all that time.
+        After `wait_s` the entry is given as it is, perhaps without origins; at once when no wait can bring any. A wait
+        that is more than a moment is logged. Raises ProviderUnavailable when the provider was away all that time.
         """
         entry = self._known.get(ref)
         # What is stale may name replicas that went together with the one that was just found gone.
@@ -174,10 +190,14 @@ class Directory:
                 # The provider is starting or restarting; there is no event to wait for on a port that refuses.
                 await asyncio.sleep(PROVIDER_RETRY_S)
                 continue
-            left = deadline - self._loop.time()
-            if entry is None or entry.origins or left <= 0:
+            now = self._loop.time()
+            left = deadline - now
+            if entry is None or entry.origins or entry.out_of_reach or left <= 0:
                 return entry
-            if entry.prefix:
+            if entry.rests_until > now:
+                self._unreachable.say(ref, entry.named, entry.trouble, now)
+                await asyncio.sleep(min(left, entry.rests_until - now))
+            elif entry.prefix:
                 if entry.asleep:
                     await self._wake(ref)
                 await asyncio.sleep(min(left, FOREIGN_RETRY_S))
@@ -190,7 +210,9 @@ class Directory:
         else:
             task = self._poll(ref)
             # Waited for, not awaited: it serves the others when one of them gives up.
-            await asyncio.wait([task], timeout=wait_s)
+            if not (await asyncio.wait([task], timeout=min(wait_s, SAY_AFTER_S)))[0] and wait_s > SAY_AFTER_S:
+                self._unreachable.say(ref, entry.named, entry.trouble, self._loop.time())
+                await asyncio.wait([task], timeout=wait_s - SAY_AFTER_S)
             # Without an answer nothing is known to be ready: what was is why it is asked for.
             found = task.result() if task.done() else replace(entry, origins=())
         if isinstance(found, ProviderUnavailable):
@@ -214,12 +236,21 @@ class Directory:
         except PeerError as error:
             log.warning("function at zero not started", function=str(ref), error=str(error))
 
-    def lost(self, ref: FunctionRef, origin: Origin) -> None:
-        """A replica could not be reached: it is not picked again before the provider names it again."""
+    def lost(self, ref: FunctionRef, origin: Origin, error: PeerError) -> None:
+        """A replica could not be reached: it is not picked again before the provider names it again.
+
+        One that no connection leads to, or behind whose address another program is, rests a little before that.
+        """
+        if isinstance(error, ConnectFailed | WrongPeer):
+            self._unreachable.failed(origin, str(error), self._loop.time())
         entry = self._known.get(ref)
         if entry is not None and not entry.prefix:
             entry.origins = tuple(known for known in entry.origins if known != origin)
             entry.fresh_until = 0.0
+
+    def trouble(self, entry: Entry) -> str:
+        """Why nothing of a function can be called, as an operator should read it; empty when that is not known."""
+        return entry.trouble or self._unreachable.why(entry.named)
 
     def forget(self) -> None:
         """Ask again for everything, as after a deployment."""
@@ -340,26 +371,29 @@ class Directory:
 
     def _remember(self, ref: FunctionRef, status: Any) -> Entry:
         try:
-            endpoints = status.get("endpoints")
-            annotations = {str(name): str(value) for name, value in (status.get("annotations") or {}).items()}
-            prefix, asleep = b"", False
-            if endpoints is None:
-                # Members that are zero are left out by providers in Go.
-                endpoints = [str(self._provider)] if status.get("availableReplicas") else []
-                prefix, asleep = f"/function/{ref}".encode(), not status.get("replicas")
-            origins = _origins(endpoints, status.get("localEndpoints"))
+            said = description.read(ref, status, self._provider, self._host)
         except (ValueError, AttributeError, TypeError) as error:
             raise ProviderUnavailable(f"the provider's answer about {ref} is not a FunctionStatus: {error}") from error
-        entry = self._known.get(ref)
+        entry, now = self._known.get(ref), self._loop.time()
         if entry is None:
-            entry = self._known[ref] = Entry(ref, origins, prefix, annotations, asleep, 0.0)
-        entry.origins = origins
-        if entry.annotations != annotations:
+            entry = self._known[ref] = Entry(ref, (), said.prefix, said.annotations, said.asleep, 0.0)
+        if entry.annotations != said.annotations:
             # A new object only when they differ: what is derived from them is remembered by identity.
-            entry.annotations = annotations
-        entry.prefix = prefix
-        entry.asleep = asleep
-        entry.fresh_until = self._loop.time() + FRESH_S
+            entry.annotations = said.annotations
+        entry.prefix = said.prefix
+        entry.asleep = said.asleep
+        entry.trouble = said.trouble
+        if said.out_of_reach and not entry.out_of_reach:
+            log.error("function cannot be called from this host", function=str(ref), reason=said.trouble)
+        entry.out_of_reach = said.out_of_reach
+        entry.named = entry.origins = said.origins
+        if not entry.prefix:
+            resting = [until for one in said.origins if (until := self._unreachable.rests_until(one, now))]
+            entry.rests_until = min(resting, default=0.0)
+            if resting:
+                entry.origins = tuple(one for one in said.origins if not self._unreachable.rests_until(one, now))
+        entry.fresh_until = now + FRESH_S
+        self.provider_id = said.provider_id
         self._unknown.pop(ref, None)
         return entry
 
@@ -373,24 +407,17 @@ def _read_json(answer: Answer) -> Any:
         raise ProviderUnavailable(f"the provider's answer is not JSON: {error}") from error
 
 
-def _origins(endpoints: list[str], local: list[str] | None) -> tuple[Origin, ...]:
-    """The replicas, each with the Unix socket that our provider names in the same place of another list."""
-    origins = [Origin.parse(endpoint) for endpoint in endpoints]
-    if local is None:
-        return tuple(origins)
-    return tuple(
-        origin._replace(local=local_name(near) if near else "") for origin, near in zip(origins, local, strict=True)
-    )
-
-
 @asynccontextmanager
-async def directory(pool: ClientPool, provider_url: str, authorization: bytes | None) -> AsyncIterator[Directory]:
-    """The functions of the provider at `provider_url`; leaving it ends the look-ups under way.
+async def directory(
+    pool: ClientPool, provider_url: str, authorization: bytes | None, named_host: str = ""
+) -> AsyncIterator[Directory]:
+    """The functions of the provider at `provider_url`, as they can be called from this host.
 
-    `authorization` is the value of the Authorization header that the provider wants, None for none.
+    `authorization` is the value of the Authorization header that the provider wants, None for none; `named_host` the id
+    that the operator gave this host. Leaving it ends the look-ups under way.
     """
     async with asyncio.TaskGroup() as tasks:
-        functions = Directory(pool, Origin.parse(provider_url), authorization, tasks)
+        functions = Directory(pool, Origin.parse(provider_url), authorization, tasks, host_id(named_host))
         try:
             yield functions
         finally:

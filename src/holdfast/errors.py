@@ -9,6 +9,7 @@
     ├── PeerError            an HTTP peer (function, callback receiver, provider) gave no usable answer
     │   ├── ConnectFailed        no connection could be made: the request was not sent
     │   │   └── AddressRefused       the peer is where nothing may be sent
+    │   ├── WrongPeer            another program answered than the one that was meant
     │   ├── ConnectionLost       the connection ended early: the request may have been carried out
     │   ├── AnswerTimedOut       no complete answer in time
     │   ├── AnswerTooLarge       the answer is larger than the limit
@@ -94,6 +95,10 @@ class AddressRefused(ConnectFailed):
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(origin, f"{origin} may not be called: {reason}")
         self.reason = reason
+
+
+class WrongPeer(PeerError):
+    """Whoever answered is not the instance that was meant: that one has not seen the request."""
 
 
 class ConnectionLost(PeerError):

@@ -21,6 +21,8 @@ FORWARDED_FOR = b"X-Forwarded-For"
 FORWARDED_HOST = b"X-Forwarded-Host"
 TIMEOUT = b"X-Timeout"
 DEPTH = b"X-Holdfast-Depth"
+INSTANCE = b"X-Holdfast-Instance"
+# Between our own parts only: for whom a request is, and who answered it. Neither callers nor functions see it.
 # Standard Webhooks writes its names in lower case.
 WEBHOOK_ID = b"webhook-id"
 WEBHOOK_TIMESTAMP = b"webhook-timestamp"
@@ -88,3 +90,10 @@ def first(headers: Iterable[tuple[bytes, bytes]], lower_name: bytes) -> bytes | 
         if name.lower() == lower_name:
             return value
     return None
+
+
+def without(headers: RawHeaders, lower_name: bytes) -> RawHeaders:
+    """The headers but for those of one name; the list itself when it has none."""
+    if first(headers, lower_name) is None:
+        return headers
+    return [header for header in headers if header[0].lower() != lower_name]

@@ -338,6 +338,12 @@ class GatewaySettings(Settings):
         "true",
         "Whether callbacks to addresses that are not public are refused unless callback_allow has them.",
     )
+    host_id: str = _text(
+        "host_id",
+        "",
+        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
+        "from the boot's id and the network namespace.",
+    )
     callback_max_depth: int = _integer(
         "callback_max_depth",
         "16",
@@ -471,6 +477,12 @@ class WorkerSettings(Settings):
     )
     write_debug: bool = _flag("write_debug", "false", "Log the headers and bodies of calls and callbacks.")
     print_body: bool = _flag("faas_print_body", "false", "Log the bodies of functions' answers.")
+    host_id: str = _text(
+        "host_id",
+        "",
+        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
+        "from the boot's id and the network namespace.",
+    )
     host: str = _text("worker_host", "127.0.0.1", "Address for /metrics and /healthz.")
     metrics_port: int = _integer(
         "worker_metrics_port", "8081", "Port for /metrics and /healthz; 0: any free one.", most=65535
@@ -490,6 +502,19 @@ class ProviderSettings(Settings):
 
     host: str = _text("provider_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("provider_port", "8083", "Port to listen on; 0: any free one.", most=65535)
+    replica_host: str = _text("replica_host", "127.0.0.1", "Address that the functions' replicas listen on.")
+    replica_announce: str = _text(
+        "replica_announce",
+        "",
+        "Address or name by which gateways and workers call the replicas. Empty: replica_host. Needed when that is "
+        "0.0.0.0 or ::.",
+    )
+    host_id: str = _text(
+        "host_id",
+        "",
+        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
+        "from the boot's id and the network namespace.",
+    )
     stack: str = _text("stack", "", "The stack.yml to deploy. Empty: the samples that ship.")
     data: str = _text("provider_data", ".holdfast/provider", "Folder for the runtime's files.")
     namespace: str = _text("function_namespace", DEFAULT_NAMESPACE, "Namespace of a function deployed without one.")
@@ -535,6 +560,11 @@ class ProviderSettings(Settings):
     )
 
     @property
+    def announced(self) -> str:
+        """The host in the addresses of replicas that others are told."""
+        return self.replica_announce or self.replica_host
+
+    @property
     def data_folder(self) -> Path:
         """The runtime's folder, absolute."""
         return Path(self.data).resolve()
@@ -551,6 +581,8 @@ class WatchdogSettings(Settings):
     """The listening socket, instead of `port`: it outlives the watchdog."""
     READY_FD: ClassVar[str] = "HOLDFAST_WATCHDOG_READY_FD"
     """Where `ready <process id>` is written once requests are served: standard output belongs to the function."""
+    INSTANCE: ClassVar[str] = "HOLDFAST_WATCHDOG_INSTANCE"
+    """Which replica this is: what requests that are meant for it name."""
 
     host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)

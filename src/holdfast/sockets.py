@@ -123,9 +123,13 @@ def port_of(sock: socket.socket) -> int:
 
 def url_of(sock: socket.socket) -> str:
     """`http://host:port` of a socket, as a caller on this machine would write it."""
-    host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    host: str = sock.getsockname()[0]
+    return url_at({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), sock)
+
+
+def url_at(host: str, sock: socket.socket) -> str:
+    """`http://host:port` of a socket, as a caller writes it who reaches this machine by `host`."""
+    return f"http://[{host}]:{port_of(sock)}" if ":" in host else f"http://{host}:{port_of(sock)}"
 
 
 def is_loopback(sock: socket.socket) -> bool:

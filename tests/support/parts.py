@@ -37,10 +37,10 @@ class Part:
 
 
 @contextlib.asynccontextmanager
-async def part(name: str, environ: dict[str, str]) -> AsyncIterator[Part]:
-    """`holdfast NAME`, ready; on leaving it is stopped."""
+async def part(name: str, environ: dict[str, str], *, before: tuple[str, ...] = ()) -> AsyncIterator[Part]:
+    """`holdfast NAME`, ready, its command after `before`; on leaving it is stopped."""
     process = await asyncio.create_subprocess_exec(
-        HOLDFAST, name, env={**os.environ, **environ}, stderr=asyncio.subprocess.PIPE, start_new_session=True
+        *before, HOLDFAST, name, env={**os.environ, **environ}, stderr=asyncio.subprocess.PIPE, start_new_session=True
     )
     running = Part(process)
     log = asyncio.create_task(running.read_log())

@@ -30,7 +30,7 @@ from holdfast.gateway.large_body import LargeBodies
 from holdfast.gateway.placement import Placement
 from holdfast.gateway.room import FULL_FOR_S, QueueFull, Room
 from holdfast.gateway.route import Route
-from holdfast.headers import DEPTH, NOT_FORWARDED, named_by_connection
+from holdfast.headers import DEPTH, INSTANCE, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, StoredBody, is_call_id, new_call_id
 from holdfast.queue.group_commit import GroupCommit
@@ -45,7 +45,7 @@ NO_STREAM = 503
 _DEPTH = DEPTH.lower()
 # Read, not copied: they are checked, kept or extended below. The rest of the names are dropped on every hop.
 _OURS = frozenset({b"x-call-id", b"x-callback-url", b"x-start-time", b"x-forwarded-for", b"x-forwarded-host", _DEPTH})
-_TOUCHED = NOT_FORWARDED | _OURS | OPTION_NAMES
+_TOUCHED = NOT_FORWARDED | _OURS | OPTION_NAMES | {INSTANCE.lower()}
 
 log = structlog.get_logger()
 

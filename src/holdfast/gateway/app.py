@@ -161,7 +161,9 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 max_header_bytes=settings.max_header_bytes,
             )
         )
-        functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
+        functions = await stack.enter_async_context(
+            directory(pool, settings.provider_url, authorization, settings.host_id)
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         placement = Placement(nats, settings.queue, functions, tasks)
         metrics = telemetry.GatewayMetrics()

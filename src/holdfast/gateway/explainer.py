@@ -42,19 +42,24 @@ class Explainer:
             shown = of_both(record, standing)
         function, queue = record.function, record.queue
         held_until = self._lanes.held_until(queue, function)
+        no_replica = await self._no_replica(function) if record.status is CallStatus.RUNNING else None
         around = Around(
             is_served=self._presence.is_served(queue),
-            at_zero=record.status is CallStatus.RUNNING and await self._is_at_zero(function),
+            at_zero=no_replica is not None,
+            trouble=no_replica or "",
             limit=self._lanes.limit(queue, function),
             held_until=rfc3339(int(held_until * 1e9)) if held_until and held_until > time.time() else None,
         )
         reason = why_waiting(record, standing, around)
         return {**shown, "waiting": None if reason is None else reason.document()}
 
-    async def _is_at_zero(self, function: FunctionRef) -> bool:
-        """Whether a function has no replica that is ready. One that has none is asked for anew: it changes quickly."""
+    async def _no_replica(self, function: FunctionRef) -> str | None:
+        """Why a function has no replica that can be called, as far as that is known; None: it has one.
+
+        One that has none is asked for anew: it changes quickly.
+        """
         try:
             entry = await self._functions.ready(function, 0.0)
         except ProviderUnavailable:
-            return False
-        return entry is not None and not entry.origins
+            return None
+        return self._functions.trouble(entry) if entry is not None and not entry.origins else None

@@ -14,18 +14,21 @@ import structlog
 from holdfast import telemetry
 from holdfast.directory import Directory, Entry, ProviderUnavailable
 from holdfast.duration import parse_duration
-from holdfast.errors import BadRequest, ConnectFailed, PeerError
+from holdfast.errors import BadRequest, ConnectFailed, PeerError, WrongPeer
 from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import TWICE
 from holdfast.gateway.route import Route
-from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, SERVED_BY, START_TIME
+from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, INSTANCE, SERVED_BY, START_TIME
 from holdfast.http1.client import ClientPool, Origin
+from holdfast.http1.exchange import STREAM
 from holdfast.http1.relay import Dropped, relay
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
 
-_DROPPED = Dropped.besides((CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST), (CALL_ID, START_TIME, SERVED_BY))
+_DROPPED = Dropped.besides(
+    (CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST, INSTANCE), (CALL_ID, START_TIME, SERVED_BY, INSTANCE)
+)
 _SERVED_BY = b"%b: %b\r\n" % (SERVED_BY, answers.SERVED_BY)
 
 log = structlog.get_logger()
@@ -105,10 +108,12 @@ class Invoking:
         return b", ".join([*before, client])
 
     def _look_again(self, origin: Origin, error: PeerError) -> bool:
-        """After a failed connection, nothing having been sent: look for another replica, once."""
-        self._invoker.functions.lost(self._ref, origin)
-        if self._looked_again or not isinstance(error, ConnectFailed):
+        """Nothing of the function has seen the request: look for another replica, once."""
+        self._invoker.functions.lost(self._ref, origin, error)
+        if self._looked_again or not isinstance(error, ConnectFailed | WrongPeer):
             return False
+        if isinstance(error, WrongPeer) and self._exchange.mode == STREAM:
+            return False  # its body has gone to the wrong one
         self._looked_again = True
         self.begin(None)
         return True
@@ -123,6 +128,9 @@ class Invoking:
             return
         if entry is None:
             self._refuse(404, answers.unknown_function(str(self._ref)))
+        elif entry.out_of_reach:
+            self._count_begin()
+            self._refuse(503, f"{self._ref} cannot be called from this gateway: {entry.trouble}.")
         elif not entry.origins:
             self._count_begin()
             self._refuse(504, f"no replica of {self._ref} was ready within {self._timeout_s:g} s.")

@@ -45,7 +45,9 @@ class Around(NamedTuple):
     is_served: bool | None
     """Whether its queue has workers; None: cannot be told."""
     at_zero: bool
-    """Whether its function has no replica that is ready."""
+    """Whether its function has no replica that can be called."""
+    trouble: str = ""
+    """Why, as far as that is known."""
     limit: int | None = None
     """How many calls of its function workers have learned to run at once; None: no such limit."""
     held_until: str | None = None
@@ -60,7 +62,8 @@ def why_waiting(record: CallRecord, standing: Waiting | None, around: Around) ->
         return _in_line(standing, around)
     # Taken by a worker; or in no queue for a moment, about to be parked or to end.
     if around.at_zero and (standing is not None or record.status is CallStatus.RUNNING):
-        return Reason(Why.AT_ZERO, "a worker has it and waits until a replica of the function is ready")
+        why = f": {around.trouble}" if around.trouble else ""
+        return Reason(Why.AT_ZERO, f"a worker has it and waits until a replica of the function is ready{why}")
     return None
 
 

@@ -28,6 +28,8 @@ class AnswerAssembler:
         """Whether the final answer is complete."""
         self.reusable: bool = False
         """Once complete: whether the connection can carry another request."""
+        self.unreadable: bool = False
+        """Whether what came is no HTTP/1.1 at all."""
         self._max_header_bytes = max_header_bytes
         self._parser = httptools.HttpResponseParser(self)
         self._headers: RawHeaders = []
@@ -72,6 +74,7 @@ class AnswerAssembler:
         except (httptools.HttpParserUpgrade, httptools.HttpParserError) as error:
             self.reusable = False
             if not self.complete:
+                self.unreadable = True
                 self._fault(f"does not speak HTTP/1.1: {error}")
             return
         if not self.complete:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from holdfast.errors import AnswerMalformed, AnswerTimedOut, ConnectionLost, PeerError
-from holdfast.headers import RawHeaders
+from holdfast.errors import AnswerMalformed, AnswerTimedOut, ConnectionLost, PeerError, WrongPeer
+from holdfast.headers import INSTANCE, RawHeaders, first, without
 from holdfast.http1.answer_assembler import AnswerAssembler
 from holdfast.http1.flight import Flight
 from holdfast.http1.framing import BodyFraming
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("holdfast.http1")
 
 NEVER = float("inf")
+_INSTANCE = INSTANCE.lower()
 
 
 class ClientConnection(AnswerAssembler, asyncio.Protocol):
@@ -38,6 +39,9 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
         self.flight: Flight | None = None
         self.shares = shares
         """Whether it shares a socket that was there before: one that may be dead, as a kept connection may."""
+        self._proven = not origin.instance
+        """Whether the one who answers here is the one that is meant. A connection leads to one process for all its
+        life, so its first answer tells."""
         self._pool = pool
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set before anything else is called
         self._reused = False
@@ -97,8 +101,23 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
 
     def take_head(self, status: int, headers: RawHeaders) -> None:
         """The head of the final answer."""
+        if not self._proven:
+            if not self._proves(status, headers):
+                return
+            headers = without(headers, _INSTANCE)
         if self.flight is not None:
             self.flight.receiver.head(status, headers)
+
+    def _proves(self, status: int, headers: RawHeaders) -> bool:
+        """Whether the first answer names the instance that was meant; if not, it reaches nobody."""
+        self._proven = first(headers, _INSTANCE) == self.origin.instance.encode()
+        if not self._proven:
+            self._fail(self._wrong(f"answered {status}"))
+        return self._proven
+
+    def _wrong(self, what: str) -> WrongPeer:
+        origin = self.origin
+        return WrongPeer(str(origin), f"{origin} {what} and is not {origin.instance}, which the request was for")
 
     def take_data(self, data: bytes) -> None:
         """The next bytes of its body."""
@@ -107,7 +126,11 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
 
     def take_fault(self, fault: str) -> None:
         """The peer does not speak HTTP/1.1."""
-        self._fail(AnswerMalformed(str(self.origin), f"{self.origin} {fault}"))
+        if self.unreadable and not self._proven:
+            # What our server sends can be read: whoever has its port now is another.
+            self._fail(self._wrong(fault))
+        else:
+            self._fail(AnswerMalformed(str(self.origin), f"{self.origin} {fault}"))
 
     # ---- called by the pool and the flight
 

@@ -34,6 +34,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self.loop = server.loop
         self.client_host = ""
         self.reading = True
+        self.proven = False
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set before anything else is called
         # The exchange whose body arrives, the one being answered (often the same), and what waits behind it.
         self._incoming: Exchange | None = None
@@ -337,7 +338,9 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         if begun:
             self._break_off(exchange)
         else:
-            self._send_refusal(refusal, request_read=exchange.complete, with_body=exchange.method != b"HEAD")
+            self._send_refusal(
+                refusal, request_read=exchange.complete, with_body=exchange.method != b"HEAD", lines=exchange.proof
+            )
 
     def abort(self, exchange: Exchange) -> None:
         """Close without finishing."""
@@ -346,8 +349,10 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
 
     # ---- how it ends
 
-    def _send_refusal(self, refusal: Refusal, *, request_read: bool, with_body: bool = True) -> None:
-        self._transport.write(refusal_message(refusal, self.server.date, with_body=with_body))
+    def _send_refusal(
+        self, refusal: Refusal, *, request_read: bool, with_body: bool = True, lines: bytes = b""
+    ) -> None:
+        self._transport.write(refusal_message(refusal, lines + self.server.date, with_body=with_body))
         self._close(read_away=not request_read)
 
     def _break_off(self, exchange: Exchange) -> None:

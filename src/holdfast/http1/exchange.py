@@ -72,6 +72,7 @@ class Exchange:
         "_on_resume",
         "_pending",
         "_pending_bytes",
+        "_proof",
         "_unsent",
         "answered",
         "body_kind",
@@ -128,6 +129,7 @@ class Exchange:
         """The first value of a header, by its lower-case name; None when it is absent. HOT: the dictionary's own."""
         self._lane = lane
         self._expects: bool = b"expect" in fields and version == "1.1"
+        self._proof = b""
         self._pending: list[bytes] | None = None
         self.body_kind: BodyFraming | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -230,6 +232,20 @@ class Exchange:
 
     # ---- the answer
 
+    @property
+    def proof(self) -> bytes:
+        """The header lines that say who answers, if this answer has to."""
+        return self._proof
+
+    def prove(self, lines: bytes) -> None:
+        """Say by these header lines, before all others, who answers: once on each connection, which changes no more.
+
+        HOT: 0.05 µs.
+        """
+        if not self._lane.proven:
+            self._lane.proven = True
+            self._proof = lines
+
     def respond(self, status: int, headers: bytes = b"", body: bytes = b"", *, dated: bool = False) -> None:
         """Send the whole answer. HOT: one write.
 
@@ -253,10 +269,10 @@ class Exchange:
         date = b"" if dated else lane.date
         if len(body) < JOIN_BELOW:
             lane.write(
-                b"%b%b%b%b%b\r\n%b" % (status_line(status), headers, length, date, connection, body),
+                b"%b%b%b%b%b%b\r\n%b" % (status_line(status), self._proof, headers, length, date, connection, body),
             )
         else:
-            lane.write(b"%b%b%b%b%b\r\n" % (status_line(status), headers, length, date, connection))
+            lane.write(b"%b%b%b%b%b%b\r\n" % (status_line(status), self._proof, headers, length, date, connection))
             lane.write(body)
         self._finish()
 
@@ -275,8 +291,9 @@ class Exchange:
         self._unsent = length or 0
         if kind is BodyFraming.UNTIL_CLOSE:
             self.keep = False
-        head = b"%b%b%b%b%b\r\n" % (
+        head = b"%b%b%b%b%b%b\r\n" % (
             status_line(status),
+            self._proof,
             headers,
             framing_line(kind, status, length),
             b"" if dated else self._lane.date,

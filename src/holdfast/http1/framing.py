@@ -151,14 +151,14 @@ def not_http(reason: str) -> Refusal:
     return Refusal(400, f"The request is not valid HTTP/1.1: {reason}.")
 
 
-def refusal_message(refusal: Refusal, date: bytes, *, with_body: bool = True) -> bytes:
-    """The whole answer of a refusal; it always ends the connection."""
+def refusal_message(refusal: Refusal, lines: bytes, *, with_body: bool = True) -> bytes:
+    """The whole answer of a refusal, with these header lines; it always ends the connection."""
     body = refusal.sentence.encode() + b"\n"
     return b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b%b%b\r\n%b" % (
         status_line(refusal.status),
         len(body),
         b"Retry-After: %d\r\n" % refusal.retry_after_s if refusal.retry_after_s else b"",
-        date,
+        lines,
         CLOSE,
         body if with_body else b"",
     )

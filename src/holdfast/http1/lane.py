@@ -19,6 +19,8 @@ class Lane(Protocol):
     limits: Limits
     loop: asyncio.AbstractEventLoop
     reading: bool
+    proven: bool
+    """Whether an answer on this connection says who answers."""
 
     @property
     def date(self) -> bytes:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
+
+from holdfast.headers import INSTANCE
+
+_INSTANCE = re.compile(r"[A-Za-z0-9._/-]{1,400}")
 
 
 class Origin(NamedTuple):
@@ -17,6 +22,9 @@ class Origin(NamedTuple):
     local: str = ""
     """The Unix socket of the same peer on this machine, as `connect` takes it; empty: none. What goes through it costs
     half of what loopback does; it is a shorter way, not another address."""
+    instance: str = ""
+    """Which replica is meant: requests name it, and an answer that does not is another program's. Empty: whoever
+    listens there."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -26,6 +34,11 @@ class Origin(NamedTuple):
     def netloc(self) -> bytes:
         """The value of a `Host` header: IPv6 in brackets, a default port left out."""
         return _netloc(self)
+
+    @property
+    def lines(self) -> bytes:
+        """The header lines that every request to this peer begins with. HOT: 0.15 µs, made once for each peer."""
+        return _lines(self)
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -46,3 +59,14 @@ class Origin(NamedTuple):
 def _netloc(origin: Origin) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     return host.encode() if origin.port == (443 if origin.tls else 80) else f"{host}:{origin.port}".encode()
+
+
+@lru_cache(maxsize=4096)
+def _lines(origin: Origin) -> bytes:
+    host = b"Host: %b\r\n" % _netloc(origin)
+    return b"%b%b: %b\r\n" % (host, INSTANCE, origin.instance.encode()) if origin.instance else host
+
+
+def is_instance(name: str) -> bool:
+    """Whether a text can be an instance's name, which becomes a header's value."""
+    return _INSTANCE.fullmatch(name) is not None

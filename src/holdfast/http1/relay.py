@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 
 import structlog
 
-from holdfast.errors import AnswerTimedOut, ConnectFailed, ConnectionLost, PeerError
+from holdfast.errors import AnswerTimedOut, ConnectFailed, ConnectionLost, PeerError, WrongPeer
 from holdfast.headers import HOP_BY_HOP, NOT_FORWARDED, RawHeaders, first
 from holdfast.http1.client import BodyFraming, ClientPool, Flight, Origin, Receiver
 from holdfast.http1.exchange import HOLD, Exchange
@@ -79,8 +79,9 @@ def relay(
         timeout_s: From sending the request until the answer is complete; None: no limit.
         done: Called once, at the end, with the status the client was answered; 502 and 504 also when a begun answer
             broke off, 499 when the client left or its request broke off.
-        unreachable: Called when no connection could be made, or it was closed before the answer began. True: the caller
-            looks after the exchange from now on, and nothing more is called. After ConnectFailed it may relay it again.
+        unreachable: Called when no connection could be made, it was closed before the answer began, or another program
+            answered. True: the caller looks after the exchange from now on, and nothing more is called. It may relay it
+            again after ConnectFailed, and after WrongPeer unless the body was streamed.
     """
     answering = _Relay(exchange, dropped.of_answer, answer_lines, timeout_s, done=done, unreachable=unreachable)
     answering.begin(pool, origin, target, dropped.of_request, request_lines)
@@ -134,11 +135,7 @@ class _Relay(Receiver):
         exchange.on_gone(self._client_left)
         if self._over:
             return
-        lines = b"Host: %b\r\n%b%b" % (
-            origin.netloc,
-            forwarded_lines(exchange.headers, dropped),
-            added,
-        )
+        lines = origin.lines + forwarded_lines(exchange.headers, dropped) + added
         length = exchange.content_length
 
         def send(_exchange: Exchange, body: bytes) -> None:
@@ -233,7 +230,7 @@ class _Relay(Receiver):
         if (
             not self._status
             and self._unreachable is not None
-            and isinstance(error, ConnectFailed | ConnectionLost)
+            and isinstance(error, ConnectFailed | ConnectionLost | WrongPeer)
             and self._unreachable(error)
         ):
             return
@@ -258,7 +255,7 @@ class _Relay(Receiver):
 def _sentence(error: PeerError) -> str:
     """What the client is told: not where the origin is, which is nobody's business outside."""
     match error:
-        case ConnectFailed():
+        case ConnectFailed() | WrongPeer():
             return "The server behind this path cannot be reached: try again shortly."
         case AnswerTimedOut():
             return f"The server behind this path did not answer within {error.timeout_s:g} s."

@@ -24,18 +24,19 @@ import holdfast
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import BasicAuth, Credentials, read_credentials
 from holdfast.duration import parse_duration
-from holdfast.errors import DeploymentError
+from holdfast.errors import DeploymentError, SettingError, StartError
 from holdfast.function import FunctionRef
 from holdfast.health import healthz
+from holdfast.host import host_id
 from holdfast.http1.asgi import AsgiApplication
-from holdfast.http1.client import ClientPool
+from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.server import serve
 from holdfast.provider import LISTEN_FD
 from holdfast.provider.admin import MOST_BODY_BYTES, Admin, NotThereError
 from holdfast.provider.backlog import Backlog
 from holdfast.provider.bundles import Bundles
 from holdfast.provider.confinement import Confinements, confinements
-from holdfast.provider.deployments import status
+from holdfast.provider.deployments import Identity, status
 from holdfast.provider.logs import LogLine, Selection
 from holdfast.provider.replicas import Function, Functions, functions
 from holdfast.provider.runtime import open_runtime
@@ -58,8 +59,9 @@ log = structlog.get_logger()
 class Api:
     """The routes. Paths and objects are OpenFaaS's provider API; `wait`, `name` of a list and `endpoints` are ours."""
 
-    def __init__(self, running: Functions, namespace: str) -> None:
+    def __init__(self, running: Functions, namespace: str, identity: Identity) -> None:
         self._functions = running
+        self._identity = identity
         self._namespace = namespace
         self.routes = [
             healthz(lambda: True, ""),
@@ -80,7 +82,7 @@ class Api:
             chosen = [one for one in named if one is not None]
         else:
             chosen = [one for one in self._functions if one.deployment.ref.namespace == wanted]
-        found = [_shown(one) for one in chosen]
+        found = [self._shown(one) for one in chosen]
         return JSONResponse(sorted(found, key=lambda shown: str(shown["name"])))
 
     async def describe(self, request: Request) -> Response:
@@ -101,7 +103,7 @@ class Api:
             else:
                 self._functions.wake(function)
                 await function.wait_ready(wait_s)
-        shown = _shown(function)
+        shown = self._shown(function)
         if request.query_params.get("usage") in {"1", "true"}:
             pids = [replica.pid for replica in function.replicas if replica.pid is not None]
             shown["usage"] = await asyncio.to_thread(usage, pids)
@@ -120,7 +122,13 @@ class Api:
     async def info(self, _request: Request) -> Response:
         """`GET /system/info`."""
         version = {"release": holdfast.__version__, "sha": ""}
-        provider = {"provider": "holdfast", "orchestration": "processes", "version": version}
+        provider = {
+            "provider": "holdfast",
+            "orchestration": "processes",
+            "version": version,
+            "id": self._identity.provider_id,
+            "hostId": self._identity.host_id,
+        }
         return JSONResponse({"provider": provider, "version": version, "arch": platform.machine()})
 
     def _function(self, name: str, request: Request) -> Function:
@@ -131,18 +139,18 @@ class Api:
             raise HTTPException(404, f"there is no function {ref.name!r} in namespace {ref.namespace!r}")
         return function
 
-
-def _shown(function: Function) -> dict[str, Any]:
-    return status(
-        function.deployment,
-        created_at=function.created_at,
-        replicas=function.wanted,
-        endpoints=function.endpoints,
-        updated=function.updated,
-        restarts=function.restarts,
-        last_error=function.last_error,
-        warnings=function.warnings,
-    )
+    def _shown(self, function: Function) -> dict[str, Any]:
+        return status(
+            function.deployment,
+            identity=self._identity,
+            created_at=function.created_at,
+            replicas=function.wanted,
+            endpoints=function.endpoints,
+            updated=function.updated,
+            restarts=function.restarts,
+            last_error=function.last_error,
+            warnings=function.warnings,
+        )
 
 
 def _selection(since: str, tail: str, instance: str) -> Selection:
@@ -210,12 +218,35 @@ async def run_provider(settings: ProviderSettings, stop: asyncio.Event) -> None:
     Raises StartError, SettingError or DeploymentError, before anything runs, when the port, the folders or the stack
     cannot be used.
     """
+    _check_addresses(settings)
     with open_runtime(settings.data_folder) as mark:
+        identity = Identity(mark, host_id(settings.host_id))
         async with confinements(settings.function_cgroup, mark) as held:
-            await _serve_functions(settings, held, stop)
+            await _serve_functions(settings, identity, held, stop)
 
 
-async def _serve_functions(settings: ProviderSettings, held: Confinements, stop: asyncio.Event) -> None:
+def _check_addresses(settings: ProviderSettings) -> None:
+    """Raises SettingError when replicas cannot listen, or be announced, where they are to."""
+    host, announced = settings.replica_host, settings.announced
+    try:
+        sockets.listen(host, 0, purpose="functions", option="replica_host").close()
+    except (StartError, OSError, UnicodeError) as error:
+        raise SettingError("replica_host", host, "an address of this machine, such as 127.0.0.1 or 0.0.0.0") from error
+    try:
+        Origin.parse(f"http://[{announced}]" if ":" in announced else f"http://{announced}")
+    except ValueError as error:
+        raise SettingError("replica_announce", announced, "an address or a name, without a port") from error
+    if announced in {"0.0.0.0", "::"}:
+        raise SettingError(
+            "replica_announce",
+            settings.replica_announce,
+            f"the address or name by which other hosts reach this one, as replica_host is {host}",
+        )
+
+
+async def _serve_functions(
+    settings: ProviderSettings, identity: Identity, held: Confinements, stop: asyncio.Event
+) -> None:
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.port, purpose="provider", option="provider_port"
     )
@@ -255,7 +286,7 @@ async def _serve_functions(settings: ProviderSettings, held: Confinements, stop:
         for deployment in stack.deployments:
             running.deploy(deployment)
         app: Any = Starlette(
-            routes=[*Api(running, settings.namespace).routes, *admin.routes, *bundles.routes],
+            routes=[*Api(running, settings.namespace, identity).routes, *admin.routes, *bundles.routes],
             exception_handlers={
                 HTTPException: _refuse,
                 DeploymentError: _refuse_deployment,

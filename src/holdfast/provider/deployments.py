@@ -158,11 +158,23 @@ class Endpoint(NamedTuple):
     url: str
     local: str
     """The URL of its Unix socket; empty: it has none."""
+    instance: str
+    """Which replica it is, different at each start of the provider: requests name it."""
+
+
+class Identity(NamedTuple):
+    """Of a provider."""
+
+    provider_id: str
+    """The same for all its life."""
+    host_id: str
+    """Where its loopback addresses and Unix sockets mean something."""
 
 
 def status(
     deployment: Deployment,
     *,
+    identity: Identity,
     created_at: datetime,
     replicas: int,
     endpoints: Sequence[Endpoint],
@@ -174,7 +186,9 @@ def status(
     """OpenFaaS's FunctionStatus with members of ours.
 
     These are `endpoints`, the URLs of the ready replicas; `localEndpoints`, where each of them can be reached at less
-    cost by who is on the same machine; `updatedReplicas`, how many of them are of the deployment as it is now, not of
+    cost by who is on the same host; `instances`, the
+    name of each, which requests to it carry; `hostId`, which host their loopback addresses and Unix sockets are of;
+    `providerId`, which provider says so; `updatedReplicas`, how many of them are of the deployment as it is now, not of
     the one before; `restarts`, how often those have ended by themselves; `lastError`, how that was or why one is not
     ready, with what it wrote; `warnings`, what of the deployment is not done as it says.
     """
@@ -196,6 +210,9 @@ def status(
         "createdAt": created_at.isoformat().replace("+00:00", "Z"),
         "endpoints": [endpoint.url for endpoint in endpoints],
         "localEndpoints": [endpoint.local for endpoint in endpoints],
+        "instances": [endpoint.instance for endpoint in endpoints],
+        "hostId": identity.host_id,
+        "providerId": identity.provider_id,
         "updatedReplicas": updated,
         "restarts": restarts,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import structlog
 
 from holdfast import sockets
 from holdfast.errors import StartError
+from holdfast.function import FunctionRef
 from holdfast.process import Stream, supervise
 from holdfast.provider.confinement import Confinement
 from holdfast.provider.deployments import Endpoint, Launch
@@ -36,6 +38,7 @@ class Replica:
 
     def __init__(
         self,
+        ref: FunctionRef,
         instance: str,
         launched: Launch,
         confinement: Confinement,
@@ -43,8 +46,11 @@ class Replica:
         *,
         on_change: Callable[[], None],
         on_load: Callable[[Reported], None],
+        host: str,
+        announce: str,
         grace_s: float,
     ) -> None:
+        """`host` is what it listens on, `announce` by what others call that. Raises StartError."""
         self.instance = instance
         self.pid: int | None = None
         self.ready: bool = False
@@ -64,9 +70,14 @@ class Replica:
         self._ended: LastError | None = None
         self._refused = ""
         self._log = log.bind(instance=instance)
-        self._socket = sockets.listen("127.0.0.1", 0, purpose="function", option="nothing: no port is free")
+        self._socket = sockets.listen(host, 0, purpose="function", option="nothing: no port is free")
         self._local = sockets.listen_local()
-        self.endpoint = Endpoint(sockets.url_of(self._socket), sockets.local_url(self._local) if self._local else "")
+        # The word by chance: a replica of the same name may have been on the same port before this provider started.
+        self.endpoint = Endpoint(
+            sockets.url_at(announce, self._socket),
+            sockets.local_url(self._local) if self._local else "",
+            f"{ref}/{instance}/{secrets.token_hex(8)}",
+        )
         self.exec_timeout_s = WatchdogSettings.from_environment(launched.environ).exec_timeout_s
 
     @property
@@ -90,6 +101,7 @@ class Replica:
                     **self._launch.environ,
                     **self._confinement.environ,
                     **{name: str(number) for name, number in descriptors.items()},
+                    WatchdogSettings.INSTANCE: self.endpoint.instance,
                 },
                 cwd=self._launch.cwd,
                 on_line=self._on_line,

@@ -305,12 +305,15 @@ class Functions:
             held = self._held.of(instance, deployment)
             try:
                 replica = Replica(
+                    ref,
                     instance,
                     launched,
                     held,
                     function.logs,
                     on_change=function.changed,
                     on_load=function.loaded,
+                    host=self._settings.replica_host,
+                    announce=self._settings.announced,
                     grace_s=grace_s,
                 )
             except StartError as error:

@@ -5,6 +5,7 @@ Decides only; starting and watching is left to run.py.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from holdfast.gateway import METRICS_FD
 from holdfast.provider import LISTEN_FD as PROVIDER_FD
 from holdfast.serve.data_folder import DataFolder
 from holdfast.serve.options import ServeOptions
+from holdfast.settings import ProviderSettings
 from holdfast.worker import LISTEN_FD as WORKER_FD
 
 GRACE_S = 15.0
@@ -58,7 +60,7 @@ class Listening:
                 options.host, options.port, options.gateways, purpose="gateway", option="--port"
             ),
             metrics=sockets.listen(options.host, options.metrics_port, purpose="metrics", option="--metrics-port"),
-            provider=_internal("function runtime"),
+            provider=_provider(),
             workers=[_internal("worker's health") for _ in range(options.workers)],
             queues=[_internal("worker's health") for _ in options.queues],
         )
@@ -67,6 +69,12 @@ class Listening:
     def gateway_url(self) -> str:
         """Where callers reach the gateways."""
         return sockets.url_of(self.gateways[0])
+
+
+def _provider() -> socket.socket:
+    """On loopback and any free port, unless the provider's own settings name an address for other hosts to call."""
+    settings = ProviderSettings.from_environment({"provider_port": "0", **os.environ})
+    return sockets.listen(settings.host, settings.port, purpose="function runtime", option="provider_port")
 
 
 def _internal(purpose: str) -> socket.socket:

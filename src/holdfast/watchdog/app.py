@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import uvloop
 
 from holdfast import sockets
 from holdfast.errors import HoldfastError, SettingError
+from holdfast.headers import INSTANCE
 from holdfast.http1.exchange import Exchange
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import serve
@@ -27,6 +28,7 @@ from holdfast.watchdog.log import EventLog
 from holdfast.watchdog.python_function import PythonFunction, load_handler
 from holdfast.watchdog.slots import Slots, teller
 
+_INSTANCE = INSTANCE.lower()
 EXIT_FAILED = 1
 EXIT_SETTING = 2
 EXIT_SECOND_SIGNAL = 130
@@ -39,11 +41,26 @@ class Serves(Protocol):
         """A request's head is complete: answer it, and take and free a slot for it."""
 
 
-class Watchdog:
-    """The HTTP application: answers for its health itself and hands everything else to the function."""
+class Given(NamedTuple):
+    """What a provider tells its watchdog beside the settings."""
 
-    def __init__(self, function: Serves, slots: Slots) -> None:
+    ready_fd: int | None
+    """Where it is told that requests are served; None: a line in the log says so."""
+    instance: str
+    """Which replica this is; empty: nobody's."""
+
+
+class Watchdog:
+    """The HTTP application: answers for its health itself and hands everything else to the function.
+
+    A request that names another `instance` is refused, and nothing runs: its sender took this port for another's. One
+    that names none is run.
+    """
+
+    def __init__(self, function: Serves, slots: Slots, instance: str) -> None:
         self._begin = function.begin
+        self._instance = instance.encode()
+        self._proof = b"%b: %b\r\n" % (INSTANCE, self._instance)
         self._slots = slots
         self.stopping = False
 
@@ -52,6 +69,12 @@ class Watchdog:
 
         HOT: an echo handler costs 25 µs of processor time per request at 16 connections, 65 µs at one.
         """
+        meant = exchange.header(_INSTANCE)
+        if meant is not None:
+            if meant != self._instance:
+                exchange.respond(421, TEXT, b"This is not the replica that the request is for: nothing was run.\n")
+                return
+            exchange.prove(self._proof)
         if exchange.target.startswith(b"/_/"):
             path = exchange.target.partition(b"?")[0]
             if path in {b"/_/health", b"/_/ready"}:
@@ -92,9 +115,9 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
         for sock in listening:
             sock.set_inheritable(False)
         sockets.allow_many()
-        ready_fd = _ready_fd()
+        given = Given(_ready_fd(), os.environ.pop(WatchdogSettings.INSTANCE, ""))
         open_function = _function(settings, log)
-        return uvloop.run(_main(settings, open_function, listening, ready_fd, log))
+        return uvloop.run(_main(settings, open_function, listening, given, log))
     except asyncio.CancelledError:
         return 0  # asked to stop before it was ready
     except HoldfastError as error:
@@ -187,7 +210,7 @@ async def _main(
     settings: WatchdogSettings,
     open_function: Open,
     listening: list[socket.socket],
-    ready_fd: int | None,
+    given: Given,
     log: EventLog,
 ) -> int:
     loop = asyncio.get_running_loop()
@@ -196,12 +219,12 @@ async def _main(
     assert opening is not None  # noqa: S101 - this is a coroutine that runs
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _asked_to_stop, stop, opening)
-    tell = teller(ready_fd) if ready_fd is not None else None
+    tell = teller(given.ready_fd) if given.ready_fd is not None else None
     slots = Slots(settings.max_inflight, loop, tell)
     async with open_function(slots, ended) as function:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stop, None)
-        watchdog = Watchdog(function, slots)
+        watchdog = Watchdog(function, slots, given.instance)
         async with serve(watchdog, sockets=listening, limits=_limits(settings)) as server:
             if tell is None:
                 log.info("watchdog ready", url=sockets.url_of(listening[0]))

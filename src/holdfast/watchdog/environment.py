@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 
-from holdfast.headers import RawHeaders
+from holdfast.headers import INSTANCE, RawHeaders
 
 PREFIX = "Http_"
 
 # `Http_Proxy`, read regardless of case, is how programs find their proxy: a caller must not choose it (CVE-2016-5385).
-_NEVER = frozenset({b"proxy"})
+# The other is between our own parts.
+_NEVER = frozenset({b"proxy", INSTANCE.lower()})
 _PLAIN = re.compile(rb"[A-Za-z0-9-]+")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9]")
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
-from holdfast.headers import RawHeaders
+from holdfast.headers import INSTANCE, RawHeaders, without
+
+_BETWEEN_PARTS = INSTANCE.lower()
 
 
 class Headers(Mapping[str, str]):
@@ -94,7 +96,7 @@ class Event:
     def headers(self) -> Headers:
         """The headers."""
         if self._headers is None:
-            self._headers = Headers(self._raw_headers)
+            self._headers = Headers(without(self._raw_headers, _BETWEEN_PARTS))
         return self._headers
 
     @property

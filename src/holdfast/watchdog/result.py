@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from holdfast.headers import HOP_BY_HOP, RawHeaders
+from holdfast.headers import HOP_BY_HOP, INSTANCE, RawHeaders
 from holdfast.http1.message import header_lines
 
-# What the watchdog says itself: how the answer is framed, when, and how long it took.
-_NOT_THE_HANDLERS = HOP_BY_HOP | {b"content-length", b"date", b"x-duration-seconds"}
+# What the watchdog says itself: how the answer is framed, when, how long it took, and who answers.
+_NOT_THE_HANDLERS = HOP_BY_HOP | {b"content-length", b"date", b"x-duration-seconds", INSTANCE.lower()}
 
 _TEXT = b"text/plain; charset=utf-8"
 _JSON = b"application/json"

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from holdfast import sockets
 from holdfast.errors import SettingError, StartError
+from holdfast.headers import INSTANCE
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.exchange import Exchange
 from holdfast.http1.relay import Dropped, relay
@@ -29,7 +30,7 @@ TRY_AGAIN_S = 0.02
 # Between two attempts to connect to a command that starts: it tells nobody when it listens.
 IDLE_CONNECTIONS = 256
 
-_ONLY_OF_THE_HOP = Dropped()
+_ONLY_OF_THE_HOP = Dropped.besides((INSTANCE,), (INSTANCE,))
 
 
 class Upstream:

@@ -82,7 +82,9 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             )
         )
         pool = await stack.enter_async_context(_pool(settings))
-        functions = await stack.enter_async_context(directory(pool, settings.provider_url, authorization))
+        functions = await stack.enter_async_context(
+            directory(pool, settings.provider_url, authorization, settings.host_id)
+        )
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")
         app = await stack.enter_async_context(AsgiApplication(health))
         await stack.enter_async_context(serve(app, sockets=[listening]))

@@ -1,8 +1,8 @@
 """Run one call: find a replica of its function, send the request, take the answer.
 
-An attempt always ends in an Outcome. Two things are tried again here, because the function certainly or probably did
-not see the request through: no connection could be made, and the connection ended before an answer was complete. All
-else, a 500 among it, is the function's answer.
+An attempt always ends in an Outcome. Three things are tried again here, because the function certainly or probably did
+not see the request through: no connection could be made, another program answered at its address, and the connection
+ended before an answer was complete. All else, a 500 among it, is the function's answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 from holdfast import telemetry
 from holdfast.directory import Directory, Entry, ProviderUnavailable
-from holdfast.errors import AnswerMalformed, AnswerTimedOut, AnswerTooLarge, ConnectFailed, ConnectionLost
+from holdfast.errors import AnswerMalformed, AnswerTimedOut, AnswerTooLarge, ConnectFailed, ConnectionLost, WrongPeer
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import for_origin
 from holdfast.invocation import Invocation, StoredBody
@@ -61,12 +61,12 @@ class Runner:
                 answer, stored = await self._send(invocation, entry, origin)
                 took_s = time.monotonic() - began
                 return Outcome(answer.status, answer.headers, answer.body, took_s, started_at_ns, stored=stored)
-            except ConnectFailed as error:
-                self._functions.lost(invocation.function, origin)
+            except (ConnectFailed, WrongPeer) as error:
+                self._functions.lost(invocation.function, origin, error)
                 if self._loop.time() >= waiting_until:
                     return no_answer(503, str(error), time.monotonic() - began, started_at_ns)
             except ConnectionLost as error:
-                self._functions.lost(invocation.function, origin)
+                self._functions.lost(invocation.function, origin, error)
                 runs += 1
                 if runs == MOST_RUNS:
                     why = f"{invocation.function} ended without an answer {runs} times: {error}"
@@ -93,7 +93,7 @@ class Runner:
     def _send(
         self, invocation: Invocation, entry: Entry, origin: Origin
     ) -> Awaitable[tuple[Answer, StoredBody | None]]:
-        request = for_origin(invocation.request, origin.netloc)
+        request = for_origin(invocation.request, origin.lines)
         if entry.prefix:
             method, _, rest = request.partition(b" ")
             request = b"%b %b%b" % (method, entry.prefix, rest)
@@ -115,5 +115,6 @@ class Runner:
             return no_answer(404, f"{ref} was not run: it is no longer deployed", 0.0, time.time_ns())
         origin = entry.pick()
         if origin is None:
-            return no_answer(503, f"{ref} was not run: no replica was ready in time", 0.0, time.time_ns())
+            why = self._functions.trouble(entry) or "no replica was ready in time"
+            return no_answer(503, f"{ref} was not run: {why}", 0.0, time.time_ns())
         return entry, origin

@@ -16,6 +16,7 @@ from holdfast.http1.message import (
     request_message,
     status_line,
 )
+from holdfast.http1.origin import Origin
 
 tokens = st.lists(st.sampled_from(TOKEN_CHARACTERS), min_size=1, max_size=20).map(bytes)
 # Everything that may stand in a value, latin-1 and UTF-8 alike; white space at its ends is not part of it.
@@ -40,8 +41,8 @@ def test_a_stored_request_is_addressed_without_touching_it(
     target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     message = request_message(b"POST", target, headers, body)
-    sent = read_request(for_origin(message, b"f:8080", header_lines([(b"X-Attempt", b"2")])))
-    assert sent.headers[:2] == [(b"Host", b"f:8080"), (b"X-Attempt", b"2")]
+    sent = read_request(for_origin(message, Origin("f", 8080, instance="f.ns/f-1/a").lines))
+    assert sent.headers[:2] == [(b"Host", b"f:8080"), (b"X-Holdfast-Instance", b"f.ns/f-1/a")]
     assert sent._replace(headers=sent.headers[2:]) == read_request(message)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.errors import DeploymentError
 from holdfast.function import FunctionRef
-from holdfast.provider.deployments import Endpoint, Launch, launch, passed_on, status
+from holdfast.provider.deployments import Endpoint, Identity, Launch, launch, passed_on, status
 from holdfast.stack import Deployment, Resources
 
 
@@ -102,9 +102,10 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
     )
     shown = status(
         found,
+        identity=Identity("0a1b", "here"),
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         replicas=2,
-        endpoints=[Endpoint("http://127.0.0.1:1", "unix:@a")],
+        endpoints=[Endpoint("http://127.0.0.1:1", "unix:@a", "f.ns/f-1/aa")],
         updated=1,
         restarts=3,
     )
@@ -127,6 +128,9 @@ def test_what_was_deployed_reads_back_the_same(tmp_path: Path) -> None:
         "createdAt": "2026-01-02T03:04:05Z",
         "endpoints": ["http://127.0.0.1:1"],
         "localEndpoints": ["unix:@a"],
+        "instances": ["f.ns/f-1/aa"],
+        "hostId": "here",
+        "providerId": "0a1b",
         "updatedReplicas": 1,
         "restarts": 3,
     }
