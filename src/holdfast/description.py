@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from holdfast.function import FunctionRef
 from holdfast.http1.client import Origin
 from holdfast.http1.origin import is_instance
+from holdfast.invocation import is_provider_id
 from holdfast.sockets import local_name
 
 
@@ -60,7 +61,13 @@ def read(ref: FunctionRef, status: Mapping[str, Any], provider: Origin, host: st
         )
     else:
         trouble = "" if origins else _why_none(status)
-    return Description(origins, b"", annotations, False, trouble, out_of_reach, str(status.get("providerId") or ""))
+    return Description(origins, b"", annotations, False, trouble, out_of_reach, provider_id(status))
+
+
+def provider_id(said: Mapping[str, Any], name: str = "providerId") -> str:
+    """The id that a provider gives itself; empty: none, or none that can be used."""
+    text = str(said.get(name) or "")
+    return text if is_provider_id(text) else ""
 
 
 def is_loopback(host: str) -> bool:

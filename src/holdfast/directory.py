@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -235,6 +235,17 @@ class Directory:
             )
         except PeerError as error:
             log.warning("function at zero not started", function=str(ref), error=str(error))
+
+    async def identify(self) -> bool:
+        """Learn the provider's id without asking for a function; whether it answered. Calls teach it too."""
+        try:
+            answer = await self._get("/system/info", 0.0)
+        except ProviderUnavailable:
+            return False
+        # One that does not know the route, or says something else there, has no id.
+        with suppress(ProviderUnavailable, KeyError, TypeError, AttributeError):
+            self.provider_id = description.provider_id(_read_json(answer)["provider"], "id")
+        return True
 
     def lost(self, ref: FunctionRef, origin: Origin, error: PeerError) -> None:
         """A replica could not be reached: it is not picked again before the provider names it again.

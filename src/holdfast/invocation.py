@@ -20,6 +20,7 @@ _STORED_BODY = re.compile(
     r"((?:request|result)\.[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,64}) ([0-9]{1,15}) ([0-9a-f]{64})"
 )
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_PROVIDER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CALL_ID_RULE = "1 to 128 characters of A-Z, a-z, 0-9, _ and -"
 
 
@@ -37,6 +38,11 @@ def new_call_id() -> CallId:
 def is_call_id(value: bytes) -> bool:
     """Whether a caller's own `X-Call-Id` can be kept."""
     return _CALL_ID.fullmatch(value) is not None
+
+
+def is_provider_id(text: str) -> bool:
+    """Whether a text can be a provider's id, which becomes a word of subjects and a header's value."""
+    return _PROVIDER_ID.fullmatch(text) is not None
 
 
 def is_instant(value: Any) -> bool:
@@ -118,3 +124,7 @@ class Invocation(NamedTuple):
     """How many callbacks led to this call: 0 for one that a caller made."""
     body: StoredBody | None = None
     """Where the request's body is when it is not in `request`, which then ends with its head."""
+    provider: str = ""
+    """The id of the provider whose function is meant; empty: whichever has it."""
+    refused_by: tuple[str, ...] = ()
+    """The providers that do not have the function, of a call that did not say which is meant."""

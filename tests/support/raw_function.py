@@ -32,7 +32,9 @@ class RawFunction:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"GET /system/function/"):
+            if head.startswith(b"GET /system/info"):
+                answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            elif head.startswith(b"GET /system/function/"):
                 body = json.dumps({"name": "raw", "endpoints": [self.url]}).encode()
                 answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
             else:
@@ -48,7 +50,7 @@ class RawFunction:
                 answer = self.answer(len(self.requests))
             writer.write(answer)
             await writer.drain()
-            if self.hang is not None and not head.startswith(b"GET /system/function/"):
+            if self.hang is not None and not head.startswith(b"GET /system/"):
                 await self.hang.wait()
         writer.close()
 

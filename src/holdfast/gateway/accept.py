@@ -149,6 +149,7 @@ class Accepting:
             request,
             depth=self._depth,
             body=stored,
+            provider=self._acceptor.functions.provider_id,
         )
         self._exchange = exchange
         if self._options is not None:
@@ -244,7 +245,7 @@ class Acceptor:
         self.max_depth = max_depth
         self.tasks = tasks
         self._room = room
-        self._functions = functions
+        self.functions = functions
         self.large = large
         self._inline_bytes = large.inline_bytes
 
@@ -264,7 +265,7 @@ class Acceptor:
                 b"Allow: POST\r\n",
             )
             return
-        entry = self._functions.recent(ref)
+        entry = self.functions.recent(ref)
         queue = None if entry is None else self.placement.known(entry)
         if queue is not None:
             self._read(exchange, ref, queue, route, kind)
@@ -288,7 +289,7 @@ class Acceptor:
 
     async def _read_when_found(self, exchange: Exchange, ref: FunctionRef, route: Route, kind: Kind) -> None:
         try:
-            entry = await self._functions.find(ref)
+            entry = await self.functions.find(ref)
         except ProviderUnavailable as error:
             log.warning("call not accepted", function=str(ref), status=503, error=str(error))
             telemetry.REFUSED.labels("503").inc()

@@ -185,7 +185,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         operation = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
-        lanes = LaneBoard(presence)
+        lanes = LaneBoard(presence, functions)
         calls = Calls(
             connection,
             kept,

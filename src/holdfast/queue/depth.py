@@ -22,6 +22,7 @@ from holdfast.function import FunctionRef
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, ask
 from holdfast.queue.connection import Connection
+from holdfast.queue.lanes import provider_of
 from holdfast.queue.message import function_words
 from holdfast.queue.topology import MOST_PENDING, STREAM_PREFIX
 
@@ -58,7 +59,9 @@ class Consumer(NamedTuple):
 
     def narrowed_to(self, function: FunctionRef) -> str | None:
         """The pattern of a function's messages among its; None when it has none of that function."""
-        queue, kind = self.filter_subject.split(".")[:2]
+        queue, kind, first = self.filter_subject.split(".")[:3]
+        if provider_of(first):
+            kind = f"{kind}.{first}"
         pattern = pattern_of(queue, kind, function)
         return pattern if self.takes(pattern) else None
 

@@ -4,6 +4,10 @@ A lane is a consumer of its own for the subjects `<queue>.lane.<namespace>.<func
 function whose calls would hold up everybody else's, or that may run only so many at once, and say so when they announce
 themselves (presence.py); gateways then put that function's calls there at once. Why and when is worker/lanes.py's.
 
+A queue that workers of two providers take from has a lane for each provider as well, for the calls that are meant for
+it: `<queue>.lane.@<provider>.<namespace>.<function>.*`. Its words are `@<provider>`. When there is one is
+worker/providers.py's.
+
 A call must not get into a lane that has no consumer. So gateways use only lanes that were announced lately, and a lane
 is taken down only a while after its last announcement, when it is empty.
 """
@@ -35,6 +39,8 @@ AS_IT_IS = 0
 
 _DURABLE_PREFIX = "lane~"
 # `~` stands in no name, so the words of a consumer's name are told apart.
+_DURABLE_OF_PROVIDER = "provider~"
+# Not a lane's: workers before 0.2 would serve it.
 
 
 class Announced(NamedTuple):
@@ -59,21 +65,40 @@ class Announced(NamedTuple):
             return cls()
 
 
+def words_of_provider(provider: str) -> str:
+    """The words of the lane of a provider's calls."""
+    return f"@{provider}"
+
+
+def provider_of(words: str) -> str:
+    """The provider whose calls a lane is for; empty: it is a function's."""
+    return words[1:] if words.startswith("@") else ""
+
+
 def durable_of(words: str) -> str:
     """The name of a lane's consumer."""
+    if provider := provider_of(words):
+        return _DURABLE_OF_PROVIDER + provider
     return _DURABLE_PREFIX + words.replace(".", "~")
 
 
 def consumer_of(subject: bytes) -> str:
     """The name of the consumer that hands out what stands under a subject of a queue."""
     words = subject.decode("utf-8", "replace").split(".")
-    return durable_of(".".join(words[2:4])) if words[1] == "lane" else DURABLE
+    if words[1] != "lane":
+        return DURABLE
+    return durable_of(words[2] if provider_of(words[2]) else ".".join(words[2:4]))
+
+
+def _pattern_of(words: str) -> str:
+    """What follows `<queue>.lane.` in the subjects of a lane."""
+    return f"{words}.*.*.*" if provider_of(words) else f"{words}.*"
 
 
 def lane_config(queue: str, words: str, ack_wait_s: float, limit: int | None) -> ConsumerConfig:
     """How a lane's consumer is made. `limit`: how many of its calls all workers together may have."""
     return consumer_config(
-        f"{queue}.lane.{words}.*", ack_wait_s, durable=durable_of(words), most_pending=limit or MOST_PENDING
+        f"{queue}.lane.{_pattern_of(words)}", ack_wait_s, durable=durable_of(words), most_pending=limit or MOST_PENDING
     )
 
 
@@ -107,11 +132,16 @@ async def lanes_of(connection: Connection, queue: str) -> list[str]:
         names = page.get("consumers") or []
         found += names
         if not names or len(found) >= page.get("total", 0):
-            return [
-                name.removeprefix(_DURABLE_PREFIX).replace("~", ".")
-                for name in found
-                if name.startswith(_DURABLE_PREFIX)
-            ]
+            return [words for name in found if (words := _words_of(name))]
+
+
+def _words_of(durable: str) -> str:
+    """The words of the lane that a consumer serves; empty: it serves none."""
+    if durable.startswith(_DURABLE_OF_PROVIDER):
+        return words_of_provider(durable.removeprefix(_DURABLE_OF_PROVIDER))
+    if durable.startswith(_DURABLE_PREFIX):
+        return durable.removeprefix(_DURABLE_PREFIX).replace("~", ".")
+    return ""
 
 
 class Depth(NamedTuple):
@@ -135,11 +165,14 @@ async def take_down(connection: Connection, queue: str, words: str) -> bool:
     Raises QueueError.
     """
     await ask(connection, f"CONSUMER.DELETE.{stream_of(queue)}.{durable_of(words)}")
-    return await last_in_lanes(connection, queue, f"{words}.*") is None
+    return await last_in_lanes(connection, queue, _pattern_of(words)) is None
 
 
-async def last_in_lanes(connection: Connection, queue: str, pattern: str = ">") -> str | None:
-    """The words of the function whose call stands last in the lanes that a pattern names; None: there is none."""
+async def last_in_lanes(connection: Connection, queue: str, pattern: str = "*.*.*") -> str | None:
+    """The words of the function whose call stands last in the lanes that a pattern names; None: there is none.
+
+    Without a pattern, in the lanes of functions.
+    """
     try:
         found = await ask(connection, f"STREAM.MSG.GET.{stream_of(queue)}", last_by_subj=f"{queue}.lane.{pattern}")
     except QueueRefused as error:

@@ -2,6 +2,7 @@
 
     <queue>.call.<namespace>.<function>.<call id>                   a call that can run now
     <queue>.lane.<namespace>.<function>.<call id>                   the same, in the lane of its function
+    <queue>.lane.@<provider>.<namespace>.<function>.<call id>       the same, of a provider that shares its queue
     <queue>.later.<namespace>.<function>.<call id>.<message id>     one that waits for its time: a delay or a retry
 
     headers   what the system needs to know without opening the request
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 from holdfast.errors import QueueError
 from holdfast.function import ROUTE_NAME, FunctionRef
-from holdfast.invocation import Attempt, CallId, Invocation, StoredBody, is_call_id
+from holdfast.invocation import Attempt, CallId, Invocation, StoredBody, is_call_id, is_provider_id
 
 _ROUTE_NAME = re.compile(ROUTE_NAME)
 _DIGITS = re.compile(rb"[0-9]{1,20}")
@@ -34,7 +35,7 @@ _AS_WRITTEN = re.compile(
     rb"Nats-Msg-Id: [!-~]+\r\n"
     rb"Holdfast-Call-Id: ([A-Za-z0-9_-]{1,128})\r\nHoldfast-Message-Id: ([!-~]+)\r\n"
     rb"Holdfast-Function: ([-a-zA-Z_0-9.]+)\r\nHoldfast-Accepted-At: ([0-9]{1,20})\r\n"
-    rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?\r\n"
+    rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?(?:Holdfast-Provider: ([A-Za-z0-9_-]{1,64})\r\n)?\r\n"
 )
 # What `to_publish` writes for a call without options, alone or in a batch. Read at once, it costs a third of line by
 # line.
@@ -65,6 +66,11 @@ def subject_of(queue: str, function: FunctionRef, call_id: CallId, place: str = 
     return f"{queue}.{place}.{function_words(function)}.{call_id}".encode()
 
 
+def place_of_provider(provider: str) -> str:
+    """Where calls of a provider stand in a queue that several share; `@` begins no namespace."""
+    return f"lane.@{provider}"
+
+
 def function_words(function: FunctionRef) -> str:
     """The part of a function's subjects that names it: `<namespace>.<function>`."""
     # A deployed name is a DNS label and has neither dot nor underscore, so nothing is confused by this.
@@ -80,12 +86,15 @@ def later_subject_of(queue: str, function: FunctionRef, call_id: CallId, message
 def subjects_of_call(queue: str, call_id: CallId) -> tuple[bytes, ...]:
     """Patterns that find a call whatever its function: one that waits for its time, or can run, here or in a lane.
 
+    The last is that of the lanes of providers.
+
     In the order in which a call moves: whoever looks in turn does not miss one that moves meanwhile.
     """
     return (
         f"{queue}.later.*.*.{call_id}.*".encode(),
         f"{queue}.call.*.*.{call_id}".encode(),
         f"{queue}.lane.*.*.{call_id}".encode(),
+        f"{queue}.lane.*.*.*.{call_id}".encode(),
     )
 
 
@@ -102,6 +111,16 @@ def to_move_into_lane(queue: str, invocation: Invocation) -> Publication:
     message_id = f"{invocation.message_id}/{len(invocation.attempts)}/lane"
     headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{fields_of(invocation)}\r\n"
     subject = subject_of(queue, invocation.function, invocation.call_id, "lane")
+    return Publication(subject, headers.encode("ascii"), invocation.request)
+
+
+def to_move_to_provider(queue: str, invocation: Invocation) -> Publication:
+    """The message of a call that leaves the line for the lane of its provider; moved twice, it is there once."""
+    asked, runs = len(invocation.refused_by), len(invocation.attempts)
+    message_id = f"{invocation.message_id}/{runs}/at/{invocation.provider}/{asked}"
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{fields_of(invocation)}\r\n"
+    place = place_of_provider(invocation.provider)
+    subject = subject_of(queue, invocation.function, invocation.call_id, place)
     return Publication(subject, headers.encode("ascii"), invocation.request)
 
 
@@ -155,6 +174,10 @@ def fields_of(invocation: Invocation) -> str:
     # The gateway lets no control character into a URL, so it cannot end its line.
     if invocation.callback_url is not None:
         fields += f"Holdfast-Callback-Url: {invocation.callback_url}\r\n"
+    if invocation.provider:
+        fields += f"Holdfast-Provider: {invocation.provider}\r\n"
+    if invocation.refused_by:
+        fields += f"Holdfast-Refused-By: {','.join(invocation.refused_by)}\r\n"
     if invocation.failure_callback_url is not None:
         fields += f"Holdfast-Failure-Callback-Url: {invocation.failure_callback_url}\r\n"
     if invocation.timeout_s is not None:
@@ -176,7 +199,7 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
     usual = _AS_WRITTEN.fullmatch(headers)
     if usual is None or b"\r\n\r\n" not in payload:
         return _read_line_by_line(subject, headers, payload)
-    call_id, message_id, function, accepted_at, callback_url = usual.groups()
+    call_id, message_id, function, accepted_at, callback_url, provider = usual.groups()
     return Invocation(
         CallId(call_id.decode()),
         message_id.decode(),
@@ -184,6 +207,7 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
         int(accepted_at),
         None if callback_url is None else callback_url.decode(),
         payload,
+        provider="" if provider is None else provider.decode(),
     )
 
 
@@ -224,6 +248,8 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
             expires_at_ns=None if expires_at is None else int(expires_at),
             depth=int(fields.get(b"Holdfast-Depth", b"0")),
             body=_body(fields),
+            provider="".join(_providers(fields, b"Holdfast-Provider")[:1]),
+            refused_by=_providers(fields, b"Holdfast-Refused-By"),
         )
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error
@@ -239,6 +265,15 @@ def _seconds(value: bytes) -> float:
 def _body(fields: dict[bytes, bytes]) -> StoredBody | None:
     text = _text(fields, b"Holdfast-Body")
     return None if text is None else StoredBody.parse(text)
+
+
+def _providers(fields: dict[bytes, bytes], name: bytes) -> tuple[str, ...]:
+    """The providers that a header lists; they become words of subjects."""
+    text = _text(fields, name)
+    found = tuple(text.split(",")) if text else ()
+    if not all(map(is_provider_id, found)):
+        raise ValueError(f"{name.decode()} is {str(text)[:80]!r}")
+    return found
 
 
 def _text(fields: dict[bytes, bytes], name: bytes) -> str | None:

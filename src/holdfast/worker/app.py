@@ -34,6 +34,7 @@ from holdfast.worker.callback_queue import callback_queue
 from holdfast.worker.callback_settlement import CallbackSettlement
 from holdfast.worker.endings import Endings
 from holdfast.worker.policies import Policies
+from holdfast.worker.providers import Providers
 from holdfast.worker.running import RunningCalls
 from holdfast.worker.signing_secrets import SigningSecrets
 from holdfast.worker.slots import Slots
@@ -114,6 +115,8 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             callback_queue(connection, nats, settings, callbacks=callbacks, settlement=settlement)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        providers = Providers(settings, nats, connection=connection, publisher=publisher, functions=functions)
+        introducing = tasks.create_task(providers.introduce(), name="introduce")
         slots = Slots(
             settings,
             nats,
@@ -141,6 +144,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             ),
             records=kept,
             running=running,
+            providers=providers,
             tasks=tasks,
         )
         slots.start()
@@ -148,6 +152,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             "worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=sockets.url_of(listening)
         )
         await lifecycle.until_stopped(stop, connection.ended)
+        introducing.cancel()
         await slots.stop(settings.grace_period_s)
 
 

@@ -37,7 +37,7 @@ from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import Invocation
-from holdfast.queue import lanes, presence
+from holdfast.queue import lanes, presence, wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, consume
 from holdfast.queue.delivery import Delivery
@@ -52,6 +52,7 @@ from holdfast.settings import NatsSettings, WorkerSettings
 from holdfast.worker.concurrency import Concurrency
 from holdfast.worker.insist import insist
 from holdfast.worker.lane import MAX_INFLIGHT, Lane, read_limit
+from holdfast.worker.providers import Providers
 from holdfast.worker.slot import WhenLeft
 from holdfast.worker.turns import Turns, kept_of
 
@@ -93,6 +94,7 @@ class Lanes:
         functions: Directory,
         turns: Turns,
         concurrency: Concurrency,
+        providers: Providers,
         run: Run,
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -107,6 +109,7 @@ class Lanes:
         self._functions = functions
         self._turns = turns
         self._concurrency = concurrency
+        self._providers = providers
         self._run = run
         self._tasks = tasks
         self._lanes: dict[str, Lane] = {}
@@ -170,6 +173,9 @@ class Lanes:
     def start(self) -> None:
         """Find the lanes there are, and begin to look after them."""
         self._keeper = self._tasks.create_task(self._keep(), name="lanes")
+        # Who else is there, and of which provider, is to be known before the first call.
+        if self._connection.connected:
+            self._connection.send(wire.pub(presence.ROLL_CALL, b""))
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing more from the lanes; what was taken may end within the grace time."""
@@ -304,12 +310,15 @@ class Lanes:
     async def _find(self) -> None:
         """Serve the lanes that others opened, or left behind; keep the limits that annotations give."""
         for words in await lanes.lanes_of(self._connection, self._queue):
-            self._begin(words, lanes.AS_IT_IS)
+            if provider := lanes.provider_of(words):
+                self._providers.found(provider)
+            if not provider or self._providers.serves(provider):
+                self._begin(words, lanes.AS_IT_IS)
         left = await lanes.last_in_lanes(self._connection, self._queue)
         if left is not None and left not in self._lanes:
             log.warning("calls in a lane that nobody serves", queue=self._queue, function=left)
             self._begin(left, lanes.AS_IT_IS)
-        for lane in list(self._lanes.values()):
+        for lane in [lane for lane in self._lanes.values() if not lanes.provider_of(lane.words)]:
             namespace, name = lane.words.split(".", 1)
             entry = self._functions.known(FunctionRef(name, namespace))
             if entry is None or lane.consumer is None or read_limit(entry.annotations) == lane.limit:
@@ -356,6 +365,8 @@ class Lanes:
         for lane in list(self._lanes.values()):
             if lane.consumer is None or lane.calls or now - lane.used_at < IDLE_S:
                 continue
+            if self._providers.shared and lanes.provider_of(lane.words) == self._providers.own:
+                continue
             if lane.retired_at is not None and now - lane.retired_at < RETIRE_S:
                 continue
             depth = await lanes.depth_of(self._connection, self._queue, lanes.durable_of(lane.words))
@@ -386,11 +397,13 @@ class Lanes:
         now = time.monotonic()
         unix = time.time() - now
         said = Announced(
-            tuple(sorted(lane.words for lane in self._lanes.values() if lane.announced)),
+            tuple(sorted(words for words, lane in self._lanes.items() if lane.announced and not words.startswith("@"))),
             {function_words(ref): learned.limit for ref, learned in self._concurrency},
             {function_words(ref): unix + at for ref, at in self._concurrency.held(now)},
         )
-        return {"max_inflight": self._slots, "running": self._turns.total, **said._asdict()}
+        own = self._lanes.get(lanes.words_of_provider(self._providers.own))
+        mine = self._providers.fields(apart=own is not None and own.announced)
+        return {"max_inflight": self._slots, "running": self._turns.total, **said._asdict(), **mine}
 
     def _heard(self, message: Msg) -> None:
         """A worker of this queue, perhaps this one, has announced itself."""
@@ -399,3 +412,7 @@ class Lanes:
             return
         for words in Announced.read(worker.fields).lanes:
             self._begin(words, lanes.AS_IT_IS)
+        if other := self._providers.heard(worker):
+            self._begin(lanes.words_of_provider(self._providers.own), lanes.AS_IT_IS)
+            if (lane := self._lanes.get(lanes.words_of_provider(other))) is not None:
+                self._close(lane)  # its own workers are back

@@ -42,11 +42,14 @@ from holdfast.worker.lane import Lane
 from holdfast.worker.lanes import Lanes
 from holdfast.worker.outcome import Outcome, no_answer
 from holdfast.worker.policies import Policies
+from holdfast.worker.providers import Providers
 from holdfast.worker.retry import retry_after_s
 from holdfast.worker.running import Running, RunningCalls
 from holdfast.worker.slot import Settlement, Slot, WhenLeft
 from holdfast.worker.turns import Turns, kept_of
 
+NOT_DEPLOYED = 404
+# Of an outcome without an answer.
 _SCHEDULED = b"Nats-Scheduler:"
 # A message that waited for its time says by which one it was scheduled.
 AGAIN_AFTER_S = 1.0
@@ -72,6 +75,7 @@ class Slots:
         endings: Endings,
         records: Records,
         running: RunningCalls,
+        providers: Providers,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
@@ -82,6 +86,8 @@ class Slots:
         self._running = running
         self._tasks = tasks
         self._policies = policies
+        self._functions = functions
+        self._providers = providers
         self._metrics = telemetry.WorkerMetrics(settings.queue)
         # What stands in the line never gets the slots that are kept; lanes, and the sorting of a jam, lead to those.
         self._line_slots = settings.max_inflight - kept_of(settings.max_inflight)
@@ -100,6 +106,7 @@ class Slots:
             functions=functions,
             turns=self._turns,
             concurrency=self._concurrency,
+            providers=providers,
             run=self._take,
             tasks=tasks,
         )
@@ -187,6 +194,11 @@ class Slots:
         ref = invocation.function
         # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
         doubtful = delivery.doubtful or bool(invocation.attempts) or was_recorded(invocation)
+        if invocation.provider and invocation.provider != self._functions.provider_id:
+            other = await self._providers.meant(invocation)
+            if other:
+                await self._hand_over(invocation, other, doubtful=doubtful)
+                return Settlement.DONE
         if lane is None and self._lanes.apart(ref) and await self._move(invocation, doubtful=doubtful):
             return Settlement.DONE
         if not self._turns.try_begin(ref):
@@ -204,6 +216,13 @@ class Slots:
             await self._ended_before(invocation, ended)
             return True
         return await self._lanes.move(invocation)
+
+    async def _hand_over(self, invocation: Invocation, provider: str, *, doubtful: bool) -> None:
+        """Move a call to the workers of another provider."""
+        if doubtful and (ended := (await self._look_up(invocation))[1]) is not None:
+            await self._ended_before(invocation, ended)
+            return
+        await self._providers.hand_over(invocation, provider)
 
     async def _wait_for_turn(self, ref: FunctionRef, lane: Lane | None) -> None:
         if lane is None:
@@ -239,6 +258,11 @@ class Slots:
             if outcome is None:
                 await self._endings.cancelled(running)
                 return Settlement.DONE
+            if outcome.status == NOT_DEPLOYED and outcome.failure is not None:
+                other = await self._providers.next_after(invocation)
+                if other and not running.was_cancelled():
+                    await self._providers.hand_over(invocation, other)
+                    return Settlement.DONE
             was_run = True
             counters.ended(outcome.status)
             self._learn(running, outcome)

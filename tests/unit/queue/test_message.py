@@ -18,6 +18,7 @@ from holdfast.queue.message import (
     replayed,
     subject_of,
     subjects_of_call,
+    to_move_to_provider,
     to_publish,
     to_publish_later,
     was_recorded,
@@ -30,6 +31,7 @@ CALL = Invocation(CallId("c1"), "m1", FunctionRef("figlet", "dev"), 1_543_915_49
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 ids = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True).map(CallId)
 urls = st.none() | st.from_regex(r"https?://[a-z]{1,9}/[!-~]{0,40}", fullmatch=True)
+providers = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 attempts = st.builds(
     Attempt,
     st.integers(0, 2**62),
@@ -51,6 +53,8 @@ invocations = st.builds(
     expires_at_ns=st.none() | st.integers(0, 2**62),
     depth=st.integers(0, 9),
     body=st.none() | st.builds(StoredBody, ids.map("request.{}.1".format), st.integers(0, 2**40), st.just("ab" * 32)),
+    provider=st.just("") | providers,
+    refused_by=st.lists(providers, max_size=2).map(tuple),
 )
 
 
@@ -71,7 +75,22 @@ def test_a_parked_call_is_read_as_it_was_published(call: Invocation) -> None:
 def test_a_call_is_found_by_its_subject() -> None:
     assert to_publish("q", CALL).subject == b"q.call.dev.figlet.c1"
     assert to_publish_later("q", CALL, datetime.now(UTC)).subject == b"q.later.dev.figlet.c1.m1"
-    assert subjects_of_call("q", CALL.call_id) == (b"q.later.*.*.c1.*", b"q.call.*.*.c1", b"q.lane.*.*.c1")
+    assert subjects_of_call("q", CALL.call_id) == (
+        b"q.later.*.*.c1.*",
+        b"q.call.*.*.c1",
+        b"q.lane.*.*.c1",
+        b"q.lane.*.*.*.c1",
+    )
+
+
+def test_a_call_for_another_provider_stands_in_that_ones_lane_once_for_each_time_it_is_handed_on() -> None:
+    call = CALL._replace(provider="0a1b")
+    assert to_move_to_provider("q", call).subject == b"q.lane.@0a1b.dev.figlet.c1"
+    handed_on = call._replace(provider="2c3d", refused_by=("0a1b",))
+    retried = call._replace(attempts=(Attempt(1, 1.0, 500),))
+    headers = [to_move_to_provider("q", one).headers for one in (call, call, handed_on, retried)]
+    assert len({wire.header(lines, b"Nats-Msg-Id") for lines in headers}) == 3
+    assert from_delivery(*to_move_to_provider("q", handed_on)) == handed_on
 
 
 def test_each_retry_is_a_message_of_its_own() -> None:
@@ -100,10 +119,14 @@ def test_each_retry_is_a_message_of_its_own() -> None:
         (b"Holdfast-Attempts: [[", b"Holdfast-Attempts: " + b"[" * 100_000),
         (b"Holdfast-Timeout: 1.0", b"Holdfast-Timeout: nan"),
         (b"Holdfast-Function: figlet.dev", b"Holdfast-Function: "),
+        (b"Holdfast-Provider: 0a1b", b"Holdfast-Provider: a.>"),
+        (b"Holdfast-Refused-By: 2c3d", b"Holdfast-Refused-By: a,"),
     ],
 )
 def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> None:
-    call = CALL._replace(depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0)
+    call = CALL._replace(
+        depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0, provider="0a1b", refused_by=("2c3d",)
+    )
     subject, headers, payload = to_publish("q", call)
     assert change[0] in headers
     with pytest.raises(Undecodable) as caught:
