@@ -211,7 +211,9 @@ class Directory:
             task = self._poll(ref)
             # Waited for, not awaited: it serves the others when one of them gives up.
             if not (await asyncio.wait([task], timeout=min(wait_s, SAY_AFTER_S)))[0] and wait_s > SAY_AFTER_S:
-                self._unreachable.say(ref, entry.named, entry.trouble, self._loop.time())
+                if self._unreachable.is_due(ref, self._loop.time()):
+                    await asyncio.shield(self._look_up(ref))  # which says why none is ready
+                    self._unreachable.say(ref, entry.named, entry.trouble, self._loop.time())
                 await asyncio.wait([task], timeout=wait_s - SAY_AFTER_S)
             # Without an answer nothing is known to be ready: what was is why it is asked for.
             found = task.result() if task.done() else replace(entry, origins=())

@@ -64,9 +64,13 @@ class Unreachable:
         """Why the first of these that could not be reached could not; empty: all could."""
         return next((self._failed[origin].why for origin in named if origin in self._failed), "")
 
+    def is_due(self, ref: FunctionRef, now: float) -> bool:
+        """Whether `say` would say anything."""
+        return self._said.get(ref, 0.0) <= now
+
     def say(self, ref: FunctionRef, named: Iterable[Origin], trouble: str, now: float) -> None:
         """Log that a call begins to wait, unless that was said of its function a moment ago."""
-        if self._said.get(ref, 0.0) > now:
+        if not self.is_due(ref, now):
             return
         if len(self._said) >= MOST_KEPT:
             self._said.clear()
@@ -75,6 +79,6 @@ class Unreachable:
         log.warning(
             "a call waits, no replica of its function can be called",
             function=str(ref),
-            reason=trouble or "those that are ready could not be reached",
+            reason=trouble or ("those that are ready could not be reached" if failures else "none is ready"),
             tried=dict(list(failures.items())[:MOST_SHOWN]),
         )

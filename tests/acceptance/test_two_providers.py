@@ -98,8 +98,15 @@ async def test_calls_wait_for_a_provider_whose_workers_are_away(tmp_path: Path) 
             # Its workers go first; what its gateway accepts now stands in the one line of all, where others take it.
             other.kill("worker")
             waiting = await accept(other, "there", 5)
+            provider = (await other.call("/system/info", method="GET")).json()["provider"]["id"]
             other.process.kill()
             await other.process.wait()
+        async with asyncio.timeout(20):
+            while not (why := (await one.call(f"/async-function/{waiting[0]}", method="GET")).json()["waiting"]):
+                pass
+            while why["reason"] != "no worker":
+                why = (await one.call(f"/async-function/{waiting[0]}", method="GET")).json()["waiting"]
+        assert f"no worker of its provider {provider}" in why["text"]
         async with served(tmp_path, "other", nats, {"there": "cat"}):
             assert await all_ended(one, waiting) == {("succeeded", b"hello"): 5}
 

@@ -44,7 +44,7 @@ class Explainer:
         held_until = self._lanes.held_until(queue, function)
         no_replica = await self._no_replica(function) if record.status is CallStatus.RUNNING else None
         around = Around(
-            is_served=self._presence.is_served(queue),
+            is_served=self._presence.is_served(queue, "" if standing is None else standing.provider),
             at_zero=no_replica is not None,
             trouble=no_replica or "",
             limit=self._lanes.limit(queue, function),

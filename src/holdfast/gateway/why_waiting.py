@@ -81,7 +81,8 @@ def _in_line(standing: Waiting, around: Around) -> Reason:
             Why.PAUSED, f"the queue {standing.queue} is paused until {_end_of_pause(line.paused_until)}", position
         )
     if around.is_served is False:
-        return Reason(Why.NO_WORKER, f"no worker serves the queue {standing.queue}", position)
+        worker = f"worker of its provider {standing.provider}" if standing.provider else "worker"
+        return Reason(Why.NO_WORKER, f"no {worker} serves the queue {standing.queue}", position)
     if around.held_until is not None:
         return Reason(Why.LIMIT, f"its function asked for no calls until {around.held_until}", position)
     limits = [limit for limit in (around.limit, None if line is None else line.limit) if limit is not None]

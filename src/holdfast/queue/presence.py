@@ -112,9 +112,12 @@ class Presence:
         """The workers of a queue that were heard of in the last FORGET_AFTER_S, in the order of their ids."""
         return [worker for worker in self.workers() if worker.queue == queue]
 
-    def is_served(self, queue: str) -> bool | None:
-        """Whether a queue has workers; None while that cannot be told: too short a time was listened."""
-        if self.workers_of(queue):
+    def is_served(self, queue: str, provider: str = "") -> bool | None:
+        """Whether a queue has workers, of a certain provider if one is named.
+
+        None while that cannot be told: too short a time was listened.
+        """
+        if any(not provider or worker.fields.get("provider") == provider for worker in self.workers_of(queue)):
             return True
         listened_s = self._loop.time() - self._since
         return False if self._connection.connected and listened_s > FORGET_AFTER_S else None

@@ -15,7 +15,7 @@ from holdfast.queue import dead_letter, parked_callback, wire
 from holdfast.queue.api import TIMEOUT_S, ask, delete, last_by_leader, last_by_replica
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumer_named, consumers, subject_of
-from holdfast.queue.lanes import consumer_of
+from holdfast.queue.lanes import consumer_of, provider_of
 from holdfast.queue.message import from_delivery, subjects_of_call
 from holdfast.queue.record import CallRecord
 from holdfast.queue.topology import STREAM_PREFIX
@@ -40,6 +40,11 @@ class Waiting(NamedTuple):
     def handed_out(self) -> bool:
         """Whether a worker may have it: it stands before what the consumer will hand out next."""
         return self.line is not None and self.sequence <= self.line.delivered_to
+
+    @property
+    def provider(self) -> str:
+        """Whose workers alone are given it, in a queue that several providers share; empty: any worker."""
+        return "" if self.line is None else provider_of(self.line.filter_subject.split(".")[2])
 
     @property
     def position(self) -> int:

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from holdfast.directory import FORGET_S, FRESH_S, Directory, directory
+from structlog.testing import capture_logs
+
+from holdfast.directory import FORGET_S, FRESH_S, SAY_AFTER_S, Directory, directory
 from holdfast.function import FunctionRef
 from holdfast.http1.client import Answer, ClientPool, Origin
 from tests.support.providers import RunningProvider, provider
@@ -144,3 +146,23 @@ async def test_who_gives_up_waiting_takes_nobody_with_him(tmp_path: Path) -> Non
         entry = await patient
         assert entry is not None
         assert entry.pick() is not None
+
+
+async def test_a_wait_for_a_replica_is_logged_as_it_begins_with_the_reason_and_once(tmp_path: Path) -> None:
+    stack = "functions: {never: {fprocess: sleep 1000, environment: {mode: http}}}"
+    async with (
+        provider(stack, tmp_path, provider_data=str(tmp_path / "data")) as running,
+        ClientPool() as pool,
+        directory(pool, running.url, None) as functions,
+    ):
+        ref = FunctionRef("never")
+        assert await functions.find(ref) is not None
+        with capture_logs() as lines:
+            waiting = [asyncio.create_task(functions.ready(ref, 2.0)) for _ in range(10)]
+            await asyncio.sleep(SAY_AFTER_S + 0.5)
+            said = [line for line in lines if line["event"].startswith("a call waits")]
+            assert [(line["function"], line["log_level"]) for line in said] == [("never.openfaas-fn", "warning")]
+            assert said[0]["reason"].startswith("none of its 1 replicas is ready")
+            for entry in await asyncio.gather(*waiting):
+                assert entry is not None
+                assert entry.origins == ()
