@@ -67,7 +67,8 @@ class Watchdog:
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete.
 
-        HOT: an echo handler costs 25 µs of processor time per request at 16 connections, 65 µs at one.
+        HOT: an echo handler costs 25 µs of processor time per request at 16 connections, 65 µs at one. That a request
+        names whom it is for is 0.6 µs of it, mostly to parse the header.
         """
         meant = exchange.header(_INSTANCE)
         if meant is not None:
