@@ -127,6 +127,15 @@ def _codes(name: str, default: str, help: str) -> Any:  # noqa: A002
     return _setting(name, parse, "HTTP statuses separated by commas", default, help)
 
 
+def _host_id() -> Any:
+    return _text(
+        "host_id",
+        "",
+        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
+        "from the boot's id and the network namespace.",
+    )
+
+
 def _url(name: str, default: str, help: str) -> Any:  # noqa: A002
     def parse(text: str) -> str:
         if not text:
@@ -338,12 +347,7 @@ class GatewaySettings(Settings):
         "true",
         "Whether callbacks to addresses that are not public are refused unless callback_allow has them.",
     )
-    host_id: str = _text(
-        "host_id",
-        "",
-        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
-        "from the boot's id and the network namespace.",
-    )
+    host_id: str = _host_id()
     callback_max_depth: int = _integer(
         "callback_max_depth",
         "16",
@@ -477,12 +481,7 @@ class WorkerSettings(Settings):
     )
     write_debug: bool = _flag("write_debug", "false", "Log the headers and bodies of calls and callbacks.")
     print_body: bool = _flag("faas_print_body", "false", "Log the bodies of functions' answers.")
-    host_id: str = _text(
-        "host_id",
-        "",
-        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
-        "from the boot's id and the network namespace.",
-    )
+    host_id: str = _host_id()
     host: str = _text("worker_host", "127.0.0.1", "Address for /metrics and /healthz.")
     metrics_port: int = _integer(
         "worker_metrics_port", "8081", "Port for /metrics and /healthz; 0: any free one.", most=65535
@@ -509,12 +508,7 @@ class ProviderSettings(Settings):
         "Address or name by which gateways and workers call the replicas. Empty: replica_host. Needed when that is "
         "0.0.0.0 or ::.",
     )
-    host_id: str = _text(
-        "host_id",
-        "",
-        "What tells this host from others, the same for all parts that share its loopback addresses. Empty: found out, "
-        "from the boot's id and the network namespace.",
-    )
+    host_id: str = _host_id()
     stack: str = _text("stack", "", "The stack.yml to deploy. Empty: the samples that ship.")
     data: str = _text("provider_data", ".holdfast/provider", "Folder for the runtime's files.")
     namespace: str = _text("function_namespace", DEFAULT_NAMESPACE, "Namespace of a function deployed without one.")

@@ -73,7 +73,8 @@ class Listening:
 
 def _provider() -> socket.socket:
     """On loopback and any free port, unless the provider's own settings name an address for other hosts to call."""
-    settings = ProviderSettings.from_environment({"provider_port": "0", **os.environ})
+    given = {name: value for name, value in os.environ.items() if value}
+    settings = ProviderSettings.from_environment({"provider_port": "0", **given})
     return sockets.listen(settings.host, settings.port, purpose="function runtime", option="provider_port")
 
 

@@ -365,7 +365,7 @@ class Lanes:
         for lane in list(self._lanes.values()):
             if lane.consumer is None or lane.calls or now - lane.used_at < IDLE_S:
                 continue
-            if self._providers.shared and lanes.provider_of(lane.words) == self._providers.own:
+            if self._providers.is_shared() and lanes.provider_of(lane.words) == self._providers.own:
                 continue
             if lane.retired_at is not None and now - lane.retired_at < RETIRE_S:
                 continue
@@ -396,8 +396,9 @@ class Lanes:
         """What this worker says when it announces itself."""
         now = time.monotonic()
         unix = time.time() - now
+        words_of_open = sorted(words for words, lane in self._lanes.items() if lane.announced)
         said = Announced(
-            tuple(sorted(words for words, lane in self._lanes.items() if lane.announced and not words.startswith("@"))),
+            tuple(words for words in words_of_open if not lanes.provider_of(words)),
             {function_words(ref): learned.limit for ref, learned in self._concurrency},
             {function_words(ref): unix + at for ref, at in self._concurrency.held(now)},
         )

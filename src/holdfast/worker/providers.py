@@ -73,8 +73,7 @@ class Providers:
         """This worker's provider; empty: it has no id, or it is not known yet."""
         return self._functions.provider_id
 
-    @property
-    def shared(self) -> bool:
+    def is_shared(self) -> bool:
         """Whether the queue has other providers too."""
         return any(not self._is_orphan(provider) for provider in self._known_at)
 
