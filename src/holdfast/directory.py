@@ -184,9 +184,10 @@ class Directory:
             left = deadline - self._loop.time()
             try:
                 entry = await self._look(ref, max(0.0, min(left, WAIT_STEP_S)))
-            except ProviderUnavailable:
+            except ProviderUnavailable as error:
                 if left <= PROVIDER_RETRY_S:
                     raise
+                self._unreachable.say(ref, (), str(error), self._loop.time())
                 # The provider is starting or restarting; there is no event to wait for on a port that refuses.
                 await asyncio.sleep(PROVIDER_RETRY_S)
                 continue

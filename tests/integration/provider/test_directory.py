@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from structlog.testing import capture_logs
 
-from holdfast.directory import FORGET_S, FRESH_S, SAY_AFTER_S, Directory, directory
+from holdfast.directory import FORGET_S, FRESH_S, SAY_AFTER_S, Directory, ProviderUnavailable, directory
 from holdfast.function import FunctionRef
 from holdfast.http1.client import Answer, ClientPool, Origin
+from tests.support.nats import free_port
 from tests.support.providers import RunningProvider, provider
 
 CAT = FunctionRef("cat")
@@ -166,3 +168,12 @@ async def test_a_wait_for_a_replica_is_logged_as_it_begins_with_the_reason_and_o
             for entry in await asyncio.gather(*waiting):
                 assert entry is not None
                 assert entry.origins == ()
+
+
+async def test_a_wait_for_the_provider_itself_is_logged_as_it_begins() -> None:
+    async with ClientPool() as pool, directory(pool, f"http://127.0.0.1:{free_port()}", None) as functions:
+        with capture_logs() as lines, pytest.raises(ProviderUnavailable):
+            await functions.ready(CAT, 1.0)
+    said = [line for line in lines if line["event"].startswith("a call waits")]
+    assert len(said) == 1
+    assert "the provider cannot be asked" in said[0]["reason"]
