@@ -187,7 +187,8 @@ class Directory:
             except ProviderUnavailable as error:
                 if left <= PROVIDER_RETRY_S:
                     raise
-                self._unreachable.say(ref, (), str(error), self._loop.time())
+                before = self._known.get(ref)
+                self._unreachable.say(ref, before.named if before else (), str(error), self._loop.time())
                 # The provider is starting or restarting; there is no event to wait for on a port that refuses.
                 await asyncio.sleep(PROVIDER_RETRY_S)
                 continue
@@ -256,7 +257,9 @@ class Directory:
         One that no connection leads to, or behind whose address another program is, rests a little before that.
         """
         if isinstance(error, ConnectFailed | WrongPeer):
-            self._unreachable.failed(origin, str(error), self._loop.time())
+            is_news = self._unreachable.failed(origin, str(error), self._loop.time())
+            if is_news and isinstance(error, WrongPeer):
+                log.warning("another program has a replica's address", function=str(ref), reason=str(error))
         entry = self._known.get(ref)
         if entry is not None and not entry.prefix:
             entry.origins = tuple(known for known in entry.origins if known != origin)

@@ -43,17 +43,19 @@ class Unreachable:
         self._failed: dict[Origin, _Failure] = {}
         self._said: dict[FunctionRef, float] = {}
 
-    def failed(self, origin: Origin, why: str, now: float) -> None:
-        """A replica could not be reached: it rests."""
+    def failed(self, origin: Origin, why: str, now: float) -> bool:
+        """A replica could not be reached: it rests. Gives whether that is news, or of calls that failed together."""
         failure = self._failed.get(origin)
         if failure is None or now - failure.rests_until > FORGET_S:
             if len(self._failed) >= MOST_KEPT:
                 self._failed.clear()
             failure = self._failed[origin] = _Failure()
         failure.why = why
-        if now >= failure.rests_until:  # of calls that failed together only the first counts
-            failure.rest_s = min(max(FIRST_REST_S, 2 * failure.rest_s), LONGEST_REST_S)
-            failure.rests_until = now + failure.rest_s
+        if now < failure.rests_until:
+            return False
+        failure.rest_s = min(max(FIRST_REST_S, 2 * failure.rest_s), LONGEST_REST_S)
+        failure.rests_until = now + failure.rest_s
+        return True
 
     def rests_until(self, origin: Origin, now: float) -> float:
         """Until when a replica is not to be tried; 0 when it may be."""
