@@ -46,8 +46,8 @@ async def test_calls_that_have_ended_come_newest_first_page_by_page(server: Serv
         await ended(server, made[-1])
     page = await listed(server, "?function=echo&limit=3")
     assert [call["id"] for call in page["calls"]] == made[:1:-1]
-    # Why a call waits is looked up for one, not for a list.
-    assert page["calls"][0] | {"waiting": None} == await ended(server, made[-1])
+    # Why a call waits, and what follows it in its chain, is looked up for one, not for a list.
+    assert page["calls"][0] | {"waiting": None, "later": None} == await ended(server, made[-1])
     # Calls that come meanwhile move nothing to another page.
     await ended(server, await server.accept("echo", b"later"))
     following = await listed(server, f"?function=echo&limit=3&before={page['next']}")

@@ -94,6 +94,35 @@ async def test_the_same_key_from_twenty_connections_at_once_is_one_run_and_one_i
         assert len(callbacks.callbacks) == 1
 
 
+async def test_a_repeat_says_that_it_is_one_and_a_key_whose_call_failed_begins_a_new_call(server: Serving) -> None:
+    async def send(function: str, **headers: str) -> tuple[str, str | None]:
+        named = {"Idempotency-Key": "order-1001", **headers}
+        answer = await server.call(f"/async-function/{function}", b"x", named)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["Location"] == f"/async-function/{answer.headers['X-Call-Id']}"
+        return answer.headers["X-Call-Id"], answer.headers.get("Idempotent-Replayed")
+
+    failed, _ = await send("chaos?status=400")
+    assert (await record(server, failed, "?wait=20s"))["status"] == "failed"
+    delayed, replayed = await send("chaos?status=200", **{"X-Delay": "1h"})
+    assert (delayed == failed, replayed) == (False, None)
+    assert await send("chaos?status=200", **{"X-Delay": "1h"}) == (delayed, "true")
+    assert (await server.call(f"/async-function/{delayed}", method="DELETE")).status_code == 202
+    last, replayed = await send("chaos?status=200")
+    assert (last in {failed, delayed}, replayed) == (False, None)
+    assert (await record(server, last, "?wait=20s"))["status"] == "succeeded"
+    assert await send("chaos?status=200") == (last, "true")
+    assert [(await record(server, call_id))["status"] for call_id in (failed, delayed)] == ["failed", "cancelled"]
+
+
+async def test_who_guesses_a_key_does_not_find_its_call(server: Serving) -> None:
+    call_id = await server.accept("echo", b"secret", Idempotency_Key="order-1001")
+    assert (await record(server, call_id, "?wait=20s"))["status"] == "succeeded"
+    # The id that version 0.1 made of this key, which anybody could.
+    answer = await server.call("/async-function/a724bb45-903e-5a1b-8ff5-bc090ff49cab/result", method="GET")
+    assert answer.status_code == 404
+
+
 async def test_a_call_with_a_key_is_seen_running_and_can_be_stopped(server: Serving) -> None:
     call_id = await server.accept("sleep?duration=60s", Idempotency_Key="long")
     async with asyncio.timeout(20):

@@ -155,7 +155,10 @@ def result(*, call: str, gateway: str) -> Exit:
 @_id_argument
 @gateway_option
 def cancel(*, call: str, gateway: str) -> None:
-    """Cancel a call; nobody is called back. Of one that has ended, cancel the callback that is still pending."""
+    """Cancel a call; nobody is called back. Of one that has ended, cancel the callback that is still pending.
+
+    With the id of a chain, the X-Call-Id of its first call, all of its calls that have not ended are cancelled.
+    """
     with _gateway(gateway) as client:
         Calls(client).cancel(call)
     click.echo(f"Cancelled: {call}")
@@ -225,6 +228,7 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
     answer, callback = raw.get("result"), raw.get("callback")
     return {
         "Call": found.id,
+        "Of chain": _chain(raw),
         "Function": f"{found.function}.{raw.get('namespace', '')}".rstrip("."),
         "Queue": str(raw.get("queue") or ""),
         "Status": found.status,
@@ -237,7 +241,19 @@ def _description(found: CallStatus) -> dict[str, str | list[str]]:
         "Runs": [_run(attempt) for attempt in raw.get("attempts") or []],
         "Result": f"{answer.get('status')}, {answer.get('bytes')} bytes" if answer else "",
         "Callback": _callback(callback) if callback else "",
+        "Later calls": _later(raw.get("later") or {}),
     }
+
+
+def _chain(raw: Mapping[str, Any]) -> str:
+    """The `X-Call-Id` that a call shares with those before it; empty when it is its own."""
+    common_id = raw.get("x_call_id")
+    return "" if common_id is None or common_id == raw.get("id") else str(common_id)
+
+
+def _later(raw: Mapping[str, Any]) -> list[str]:
+    ids = [str(path).rpartition("/")[2] for path in raw.get("calls") or []]
+    return [*ids, f"and {raw['more']} more"] if raw.get("more") else ids
 
 
 def _callback(raw: dict[str, Any]) -> str:
@@ -256,7 +272,7 @@ _HEADING = ("Call", "Function", "Status", "Accepted", "Runs", "Answer", "Reason"
 def _row(call: Mapping[str, Any]) -> list[str]:
     result = call.get("result")
     return [
-        str(call.get("id")),
+        f"{call.get('id')} of {chain}" if (chain := _chain(call)) else str(call.get("id")),
         FunctionRef(str(call.get("function")), str(call.get("namespace"))).short,
         str(call.get("status")),
         str(call.get("accepted_at")),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import NAMES as OPTION_NAMES
 from holdfast.gateway.call_options import TWICE, CallOptions, check_callback_url, read_depth
+from holdfast.gateway.claims import Claims, Owned, likely_id
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.large_body import LargeBodies
@@ -35,7 +37,7 @@ from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, StoredBody, is_call_id, new_call_id
 from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.message import to_publish, to_publish_later
-from holdfast.queue.publisher import Publisher
+from holdfast.queue.publisher import Done, Publisher
 
 STREAM_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
@@ -47,6 +49,9 @@ _DEPTH = DEPTH.lower()
 _OURS = frozenset({b"x-call-id", b"x-callback-url", b"x-start-time", b"x-forwarded-for", b"x-forwarded-host", _DEPTH})
 _TOUCHED = NOT_FORWARDED | _OURS | OPTION_NAMES | {INSTANCE.lower()}
 
+_WHENCE = b"X-Start-Time: %d\r\nX-Forwarded-For: %b%b\r\nX-Forwarded-Host: %b\r\n"
+_WITH_ID = b"X-Call-Id: %b\r\n" + _WHENCE
+
 log = structlog.get_logger()
 
 
@@ -57,6 +62,7 @@ class Accepting:
         "_acceptor",
         "_call_id",
         "_callback_url",
+        "_chain_id",
         "_depth",
         "_exchange",
         "_head",
@@ -78,10 +84,7 @@ class Accepting:
 
     def read_head(self, exchange: Exchange, target: bytes) -> None:
         """Check the head and write the one that the function will see. Raises BadRequest."""
-        call_id: bytes = b""
-        callback_url: bytes = b""
-        host: bytes = b""
-        forwarded_for: bytes = b""
+        call_id = callback_url = host = forwarded_for = b""
         asked: dict[bytes, bytes] = {}
         lines = [b"POST ", target, b" HTTP/1.1\r\n"]
         named = named_by_connection(exchange.headers)
@@ -104,24 +107,22 @@ class Accepting:
             elif lower in OPTION_NAMES:
                 asked[lower] = _once(name, asked.get(lower, b""), value)
                 lines += (name, b": ", value, b"\r\n")
-        if call_id and not is_call_id(call_id):
-            raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
+        # A caller's own id may come twice, as when a callback starts the next function of a chain: whether this call
+        # has it is found out when it is stored.
+        self._chain_id = _read_call_id(call_id) if call_id else None
         self._callback_url = check_callback_url(callback_url, self._acceptor.guard) if callback_url else None
-        self._message_id = str(new_call_id())
-        # A caller's own id may come twice, as when a callback starts the next function of a chain: only the message id
-        # makes one accepted call different from another.
-        self._call_id = CallId(call_id.decode("ascii")) if call_id else CallId(self._message_id)
+        self._call_id = new_call_id()
+        self._message_id: str = self._call_id
+        self._start_ns = answers.now_ns()
         if asked:
             self._options = CallOptions.read(asked, self._acceptor.guard)
-            keyed = self._options.call_id(self._ref)
-            if keyed is not None and call_id:
+        whence = (self._start_ns, forwarded_for, exchange.client_host.encode(), host)
+        if asked and self._keyed:
+            lines.append(_WHENCE % whence)  # its id is found out when it is stored
+            if call_id:
                 raise BadRequest(400, "Idempotency-Key gives the call its id: leave X-Call-Id out.")
-            self._call_id = keyed or self._call_id
-        self._start_ns = answers.now_ns()
-        lines.append(
-            b"X-Call-Id: %b\r\nX-Start-Time: %d\r\nX-Forwarded-For: %b%b\r\nX-Forwarded-Host: %b\r\n"
-            % (self._call_id.encode(), self._start_ns, forwarded_for, exchange.client_host.encode(), host)
-        )
+        else:
+            lines.append(_WITH_ID % (call_id or self._call_id.encode(), *whence))
         self._head = b"".join(lines)
 
     def _one_deeper(self, value: bytes) -> bytes:
@@ -132,9 +133,15 @@ class Accepting:
         return b"%b: %d\r\n" % (DEPTH, self._depth)
 
     @property
-    def call_id(self) -> CallId:
-        """The id of the call, once its head is read."""
-        return self._call_id
+    def _keyed(self) -> bool:
+        return self._options is not None and self._options.idempotency_key is not None
+
+    @property
+    def body_id(self) -> CallId:
+        """The id that the call will most likely have, for a large body to be stored under, once its head is read."""
+        if self._options is not None and self._options.idempotency_key is not None:
+            return self._acceptor.idempotency.likely_id(self._ref, self._options.idempotency_key) or self._call_id
+        return likely_id(self._call_id, self._chain_id)
 
     def body_complete(self, exchange: Exchange, body: bytes, stored: StoredBody | None = None) -> None:
         """Hand the call to the queue; the answer is written when it is stored. A large body is `stored` already."""
@@ -152,32 +159,67 @@ class Accepting:
             provider=self._acceptor.functions.provider_id,
         )
         self._exchange = exchange
-        if self._options is not None:
-            self._store_as_asked(self._options.apply(invocation), self._options)
+        if self._options is not None or self._chain_id is not None:
+            self._store_as_asked(invocation, self._options or CallOptions())
             return
         acceptor = self._acceptor
         place = acceptor.lanes.place(self._queue, self._ref)
         acceptor.commit.publish(*to_publish(self._queue, invocation, place), self.confirmed)
 
     def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
-        """Not hot: a call with options of its own."""
-        acceptor = self._acceptor
+        """Not hot: a call with options or an id of its caller's."""
+        invocation = options.apply(invocation)
+        tasks = self._acceptor.tasks
         at = datetime.now(UTC) + timedelta(seconds=options.delay_s) if options.delay_s else None
         if options.idempotency_key is not None:
-            acceptor.tasks.create_task(self._store_once(invocation, at), name=f"store {invocation.call_id} once")
-        elif at is not None:
-            acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), self.confirmed)
+            once = self._store_once(invocation, options.idempotency_key, at)
+            tasks.create_task(once, name=f"store {invocation.call_id} once")
+        elif self._chain_id is not None:
+            owned = self._store_owned(invocation._replace(chain_id=self._chain_id), at, options.delay_s)
+            tasks.create_task(owned, name=f"store {invocation.call_id} of a chain")
+        else:
+            self._publish(invocation, at, self.confirmed)
+
+    def _publish(self, invocation: Invocation, at: datetime | None, done: Done) -> None:
+        acceptor = self._acceptor
+        if at is not None:
+            acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), done)
         else:
             place = acceptor.lanes.place(self._queue, self._ref)
-            acceptor.commit.publish(*to_publish(self._queue, invocation, place), self.confirmed)
+            acceptor.commit.publish(*to_publish(self._queue, invocation, place), done)
 
-    async def _store_once(self, invocation: Invocation, at: datetime | None) -> None:
+    async def _store_owned(self, invocation: Invocation, at: datetime | None, delay_s: float) -> None:
+        """Store a call that came with an id, which it gets or another has."""
         try:
-            self._start_ns, self._known = await self._acceptor.idempotency.store(invocation, self._queue, at)
-            if self._known:
-                await self._acceptor.large.forget(invocation.body)  # the first sending brought the same one
+            owned = await self._acceptor.claims.own(invocation, self._queue, at, delay_s)
+        except QueueError as error:
+            self.confirmed(error, 0, False)
+            return
+        self._is(owned.invocation)
+        self._publish(owned.invocation, at, partial(self._owned_confirmed, owned))
+
+    def _is(self, invocation: Invocation) -> None:
+        """Which ids the call has, now that it is known, before it is stored."""
+        self._call_id, self._message_id = invocation.call_id, invocation.message_id
+        self._chain_id = invocation.chain_id
+
+    def _owned_confirmed(self, owned: Owned, error: Exception | None, sequence: int, duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
+        if isinstance(error, QueueRefused):
+            refusing = self._refuse_owned(owned, error)
+            self._acceptor.tasks.create_task(refusing, name=f"give back {self._call_id}")
+        else:
+            self.confirmed(error, sequence, duplicate)
+
+    async def _refuse_owned(self, owned: Owned, error: QueueRefused) -> None:
+        """Before the caller is told, so that its next try finds the id as this one did."""
+        await self._acceptor.claims.give_back(owned)
+        self.confirmed(error, 0, False)
+
+    async def _store_once(self, invocation: Invocation, key: str, at: datetime | None) -> None:
+        try:
+            once = await self._acceptor.idempotency.store(invocation, key, self._queue, at)
+            self._call_id, self._start_ns, self._known = once
         except BadRequest as error:
-            await self._acceptor.large.forget(invocation.body)
             telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(self._exchange, error.status, str(error))
         except QueueError as error:
@@ -194,12 +236,17 @@ class Accepting:
         """JetStream has stored the call, or not: answer."""
         exchange = self._exchange
         if error is None:
-            exchange.respond(202, answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns))
+            exchange.respond(202, self._accepted_headers())
             self._count()
             return
         if isinstance(error, QueueRefused) and error.code == NO_STREAM and not error.err_code:
             self._acceptor.placement.gone(self._queue)
         _refuse_unstored(exchange, self._ref, error)
+
+    def _accepted_headers(self) -> bytes:
+        call_id = self._call_id.encode()
+        common_id = call_id if self._chain_id is None else self._chain_id.encode()
+        return answers.accepted_headers(common_id, self._start_ns, call_id, replayed=self._known)
 
     def _count(self) -> None:
         """Count a call that is stored."""
@@ -229,6 +276,7 @@ class Acceptor:
         functions: Directory,
         metrics: telemetry.GatewayMetrics,
         idempotency: Idempotency,
+        claims: Claims,
         guard: CallbackGuard,
         max_depth: int,
         large: LargeBodies,
@@ -241,6 +289,7 @@ class Acceptor:
         self.lanes = lanes
         self.metrics = metrics
         self.idempotency = idempotency
+        self.claims = claims
         self.guard = guard
         self.max_depth = max_depth
         self.tasks = tasks
@@ -328,6 +377,13 @@ def _once(name: bytes, before: bytes, value: bytes) -> bytes:
     if before:
         raise BadRequest(400, TWICE % name.decode())
     return value
+
+
+def _read_call_id(value: bytes) -> CallId:
+    """A caller's own id. Raises BadRequest."""
+    if not is_call_id(value):
+        raise BadRequest(400, f"X-Call-Id cannot be used: expected {CALL_ID_RULE}.")
+    return CallId(value.decode("ascii"))
 
 
 def _why_not_stored(error: Exception) -> tuple[int, str, int]:

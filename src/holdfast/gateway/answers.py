@@ -12,14 +12,19 @@ SERVED_BY = f"holdfast/{__version__}".encode()
 _TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 
 
-def accepted_headers(call_id: bytes, start_time_ns: bytes) -> bytes:
-    """The three headers of OpenFaaS's gateway, as lines, and where to ask for the call."""
-    return b"X-Call-Id: %b\r\nX-Start-Time: %b\r\nX-Served-By: %b\r\nLocation: /async-function/%b\r\n" % (
-        call_id,
+REPLAYED = b"Idempotent-Replayed"
+"""The header that tells of a key whose call had been accepted before."""
+
+
+def accepted_headers(common_id: bytes, start_time_ns: int, call_id: bytes, *, replayed: bool) -> bytes:
+    """The three headers of OpenFaaS's gateway, as lines, and where to ask for the call. HOT: 0.5 µs."""
+    lines = b"X-Call-Id: %b\r\nX-Start-Time: %d\r\nX-Served-By: %b\r\nLocation: /async-function/%b\r\n" % (
+        common_id,
         start_time_ns,
         SERVED_BY,
         call_id,
     )
+    return b"%b%b: true\r\n" % (lines, REPLAYED) if replayed else lines
 
 
 def refuse(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, closing
+from typing import NamedTuple
 
 import structlog
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from holdfast.gateway.answered_here import AnsweredHere
 from holdfast.gateway.call_list import CallListRoutes
 from holdfast.gateway.calls import METHODS as CALL_METHODS
 from holdfast.gateway.calls import Calls
+from holdfast.gateway.claims import Claims
 from holdfast.gateway.dead_letters import DeadLetterRoutes
 from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.guard import Guard
@@ -26,6 +28,7 @@ from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.lane_board import LaneBoard
 from holdfast.gateway.large_body import LargeBodies
+from holdfast.gateway.lookup import Lookup
 from holdfast.gateway.measured import MeasuredApp
 from holdfast.gateway.metrics import metrics as metrics_route
 from holdfast.gateway.openapi import openapi
@@ -38,6 +41,7 @@ from holdfast.gateway.room import watched_room
 from holdfast.gateway.route import ASYNC_PREFIX, SYNC_PREFIX, Names, read_route
 from holdfast.gateway.system import PREFIX as SYSTEM_PREFIX
 from holdfast.gateway.system import System
+from holdfast.gateway.unstored import Unstored
 from holdfast.gateway.upstream import Upstream
 from holdfast.gateway.welcome import welcome
 from holdfast.health import healthz
@@ -46,10 +50,12 @@ from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import Exchange, serve
 from holdfast.queue import bodies
+from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection, connect
 from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.kept_streams import kept_streams
+from holdfast.queue.key_secret import KeySecret
 from holdfast.queue.presence import Presence
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.records import Records
@@ -142,7 +148,6 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         provider_secrets=settings.provider_secret_mount_path,
     )
     authorization = for_provider.header() if for_provider else None
-    callback_guard = CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
@@ -186,13 +191,23 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             AsgiApplication(MeasuredApp(Starlette(routes=routes, exception_handlers=HANDLERS)))
         )
         lanes = LaneBoard(presence, functions)
+        large = LargeBodies(
+            stored,
+            inline_bytes=min(_inline_limit(nats, settings, connection), settings.max_body_bytes),
+            max_body_bytes=settings.max_body_bytes,
+            most_at_once=settings.max_uploads,
+            tasks=tasks,
+        )
+        ids = await _ids(nats, settings, connection, publisher, large)
         calls = Calls(
             connection,
             kept,
             bodies=stored,
-            functions=functions,
+            lookup=Lookup(
+                connection, kept, ids.chains, ids.unstored, functions=functions, namespace=settings.namespace
+            ),
+            chains=ids.chains,
             explainer=Explainer(connection, functions, presence, lanes),
-            namespace=settings.namespace,
         )
         acceptor = Acceptor(
             placement=placement,
@@ -202,16 +217,11 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             lanes=lanes,
             functions=functions,
             metrics=metrics,
-            idempotency=Idempotency(connection, publisher, kept),
-            guard=callback_guard,
+            idempotency=ids.idempotency,
+            claims=ids.claims,
+            guard=CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private),
             max_depth=settings.callback_max_depth,
-            large=LargeBodies(
-                stored,
-                inline_bytes=min(_inline_limit(nats, settings, connection), settings.max_body_bytes),
-                max_body_bytes=settings.max_body_bytes,
-                most_at_once=settings.max_uploads,
-                tasks=tasks,
-            ),
+            large=large,
             tasks=tasks,
         )
         gateway = Gateway(
@@ -227,19 +237,6 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             ),
             names=Names(settings.namespace),
         )
-        limits = Limits(
-            max_header_bytes=settings.max_header_bytes,
-            max_headers=settings.max_headers,
-            max_target_bytes=settings.max_target_bytes,
-            max_pipelined=settings.max_pipelined,
-            max_connections=settings.max_connections,
-            max_held_bytes=settings.max_held_bytes,
-            head_timeout_s=settings.head_timeout_s,
-            idle_timeout_s=settings.idle_timeout_s,
-            body_timeout_s=settings.read_timeout_s,
-            min_body_rate=settings.min_body_rate,
-            write_timeout_s=settings.write_timeout_s,
-        )
         metrics_app = await stack.enter_async_context(
             AsgiApplication(
                 Starlette(
@@ -250,12 +247,50 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 )
             )
         )
-        await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=limits))
-        server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=limits))
+        await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=_limits(settings)))
+        server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=_limits(settings)))
         log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))
         await lifecycle.until_stopped(stop, connection.ended)
         gateway.stop_waiting()
         await server.drain(DRAIN_S)
+
+
+class _Ids(NamedTuple):
+    """Who tells which id an accepted call has."""
+
+    chains: Chains
+    unstored: Unstored
+    idempotency: Idempotency
+    claims: Claims
+
+
+async def _ids(
+    nats: NatsSettings, settings: GatewaySettings, connection: Connection, publisher: Publisher, large: LargeBodies
+) -> _Ids:
+    kept = Records(connection, publisher)
+    chains = Chains(connection, publisher, nats.results_ttl_s)
+    unstored = Unstored(connection, kept, settings.publish_timeout_s)
+    secret = KeySecret(connection, publisher)
+    # Known from the start, so that the first call with a key does not wait for it.
+    await secret.read()
+    idempotency = Idempotency(connection, publisher, kept, secret=secret, chains=chains, unstored=unstored, large=large)
+    return _Ids(chains, unstored, idempotency, Claims(connection, kept, chains, unstored, large))
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        max_target_bytes=settings.max_target_bytes,
+        max_pipelined=settings.max_pipelined,
+        max_connections=settings.max_connections,
+        max_held_bytes=settings.max_held_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        body_timeout_s=settings.read_timeout_s,
+        min_body_rate=settings.min_body_rate,
+        write_timeout_s=settings.write_timeout_s,
+    )
 
 
 def _inline_limit(nats: NatsSettings, settings: GatewaySettings, connection: Connection) -> int:

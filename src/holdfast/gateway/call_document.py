@@ -89,6 +89,7 @@ def _status_of(standing: Waiting) -> CallStatus:
 def _head(record: CallRecord) -> dict[str, Any]:
     return {
         "id": record.call_id,
+        "x_call_id": record.common_id,
         "function": record.function.name,
         "namespace": record.function.namespace,
         "queue": record.queue,
@@ -98,13 +99,20 @@ def _head(record: CallRecord) -> dict[str, Any]:
 
 
 def _links(record: CallRecord) -> dict[str, str]:
-    here = f"/async-function/{record.call_id}"
+    here = path_of(record.call_id)
     links = {"self": here, "events": f"{here}/events"}
+    if record.chain_id is not None:
+        links["chain"] = path_of(record.chain_id)
     if record.result is not None:
         links["result"] = f"{here}/result"
     if record.owes_callback or not record.status.is_end:
         links["cancel"] = here
     return links
+
+
+def path_of(call_id: str) -> str:
+    """Where to ask for a call, or for the first one of a chain."""
+    return f"/async-function/{call_id}"
 
 
 def rfc3339(at_ns: int) -> str:

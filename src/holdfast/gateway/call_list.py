@@ -3,9 +3,10 @@
     GET    /system/calls[?function=&namespace=&queue=&status=&callback=&limit=&before=]
 
 A call that has ended, or that runs for more than a second, or waits for another attempt, has a record; one that waits
-for its first attempt stands in its queue and nowhere else. Both are read from their newest end, merged by the time of
-their last change, and nothing is kept here. What one request may read is bounded, so a page can be shorter than its
-limit though there is more: `next`, the `before` of the following page, tells. Who may ask was decided in system.py.
+for its first attempt stands in its queue, which shows it even if it has a record as well. Both are read from their
+newest end, merged by the time of their last change, and nothing is kept here. What one request may read is bounded, so
+a page can be shorter than its limit though there is more: `next`, the `before` of the following page, tells. Who may
+ask was decided in system.py.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from holdfast.errors import BadRequest, QueueError
 from holdfast.function import FunctionRef
 from holdfast.gateway import call_document
 from holdfast.gateway.query import whole_number
+from holdfast.gateway.unstored import NOT_BEGUN
 from holdfast.invocation import Invocation
 from holdfast.queue import records as call_records
 from holdfast.queue import wire
@@ -87,7 +89,7 @@ class Source(Protocol):
 
 
 class OfRecords:
-    """Calls that have a record."""
+    """Calls that have a record; those that have not begun are shown by their queues, which alone know that they are."""
 
     def __init__(self, messages: Backwards) -> None:
         self.stream = call_records.STREAM
@@ -102,11 +104,11 @@ class OfRecords:
         except UnreadableRecord as error:
             log.warning("record left out of the list", subject=message.subject, error=str(error))
             return None
-        return call_document.of_record(record)
+        return None if record.status in NOT_BEGUN else call_document.of_record(record)
 
 
 class OfQueue:
-    """Calls of one queue that have no record; a call that has one is shown by the records."""
+    """Calls of one queue that have no record, or one from before they began; the records show the others."""
 
     def __init__(
         self,
@@ -132,7 +134,7 @@ class OfQueue:
             return None  # a worker will say so
         stored = await self._records.read(invocation.call_id)
         if isinstance(stored, Stored):
-            if stored.sequence < self._records_from:
+            if stored.sequence < self._records_from and stored.record.status not in NOT_BEGUN:
                 return None
             if stored.record.status not in call_document.IN_QUEUE:
                 return call_document.of_record(stored.record)

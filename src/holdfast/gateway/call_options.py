@@ -14,7 +14,6 @@ The last but one is the header of draft-ietf-httpapi-idempotency-key-header; the
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,9 +22,8 @@ from urllib.parse import urlsplit
 from holdfast.callback_guard import CallbackGuard, names_function
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
-from holdfast.function import FunctionRef
 from holdfast.http1.client import Origin
-from holdfast.invocation import CallId, Invocation, StoredBody
+from holdfast.invocation import Invocation, StoredBody
 
 MOST_URL_BYTES = 8192
 MOST_KEY_BYTES = 255
@@ -34,9 +32,6 @@ NAMES = frozenset({b"x-failure-callback-url", b"x-delay", b"x-expires-after", b"
 """Lower-case names of the headers that few calls have; they are copied to the function as well."""
 
 TWICE = "%s is there more than once: which one counts?"
-
-_IDEMPOTENT = uuid.UUID("b6f9a1d2-6f0e-4c8e-9a54-3f1d6a1c7e11")
-# The namespace of version 5 UUIDs made from keys: any fixed value, so that every gateway makes the same id of a key.
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +60,14 @@ class CallOptions:
             None if key is None else _key(key),
         )
 
-    def call_id(self, ref: FunctionRef) -> CallId | None:
-        """The id that the key stands for; None without one. It cannot be guessed by who does not know the key."""
-        if self.idempotency_key is None:
-            return None
-        return CallId(str(uuid.uuid5(_IDEMPOTENT, f"{ref}/{self.idempotency_key}")))
-
     def apply(self, invocation: Invocation) -> Invocation:
         """The call with what was asked for."""
         expires_at_ns = None
         if self.expires_after_s is not None:
             expires_at_ns = invocation.accepted_at_ns + int((self.delay_s + self.expires_after_s) * 1e9)
-        changed = invocation._replace(
+        return invocation._replace(
             failure_callback_url=self.failure_callback_url, timeout_s=self.timeout_s, expires_at_ns=expires_at_ns
         )
-        if self.idempotency_key is None:
-            return changed
-        return changed._replace(message_id=f"{invocation.call_id}-{fingerprint(invocation.request, invocation.body)}")
 
 
 def fingerprint(request: bytes, stored: StoredBody | None = None) -> str:

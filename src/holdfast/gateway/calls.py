@@ -5,6 +5,9 @@
     GET    /async-function/<call id>/events        the record at each change, as server-sent events, until the end
     DELETE /async-function/<call id>               cancel: the call, or what has still to be told of its end
 
+The id of a chain, its `X-Call-Id`, is its first call's: that one is shown, with links to the later ones, and a DELETE
+stops all of them. What an id stands for is lookup.py's.
+
 Method and shape decide: a POST is always for a function, even one that is named like an id. Nothing here is kept: each
 answer is read from NATS, so any gateway can give it.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,27 +27,31 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from holdfast import telemetry
-from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.duration import parse_duration
 from holdfast.errors import BadRequest
-from holdfast.function import FunctionRef
-from holdfast.gateway.call_document import record_of, rfc3339
+from holdfast.gateway.call_document import path_of, record_of, rfc3339
 from holdfast.gateway.cancelling import stop_running
 from holdfast.gateway.explainer import Explainer
+from holdfast.gateway.lookup import Lookup
 from holdfast.gateway.refusals import HANDLERS
 from holdfast.headers import NOT_FORWARDED
 from holdfast.invocation import CallId, StoredBody, is_call_id
 from holdfast.queue import waiting as queued
 from holdfast.queue.bodies import Bodies, BodyGone
+from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, subject_of_record
-from holdfast.queue.records import AgedOut, Conflict, Records, Stored
+from holdfast.queue.records import Conflict, Records, Stored
 from holdfast.queue.waiting import Waiting
 
 METHODS = frozenset({b"GET", b"HEAD", b"DELETE"})
 LONGEST_WAIT_S = 300.0
 CHANGE_WAIT_S = 15.0
 # A change that no message told of, such as a call that a worker has taken, is seen after this long.
+MOST_LINKED = 100
+# Later calls of a chain that are named; the rest are counted.
+CANCELLED_TOGETHER = 16
+# Calls of a chain.
 
 
 class Calls:
@@ -56,16 +63,16 @@ class Calls:
         records: Records,
         *,
         bodies: Bodies,
-        functions: Directory,
+        lookup: Lookup,
+        chains: Chains,
         explainer: Explainer,
-        namespace: str,
     ) -> None:
         self._connection = connection
         self._bodies = bodies
         self._explainer = explainer
         self._records = records
-        self._functions = functions
-        self._namespace = namespace
+        self._lookup = lookup
+        self._chains = chains
         self.app = Starlette(
             routes=[
                 Route("/async-function/{call_id}", self.describe, methods=["GET"]),
@@ -80,20 +87,28 @@ class Calls:
         """The record, at once or once the call has ended."""
         call_id = _call_id(request)
         wait_s = _wait(request.query_params.get("wait", ""))
-        found = await self._find(call_id)
+        found = await self._lookup.find(call_id)
         if wait_s and not _has_ended(found):
-            with self._changes(call_id) as changed:
+            own_id = _record(found).call_id
+            with self._changes(own_id) as changed:
                 deadline = time.monotonic() + wait_s
-                found = await self._find(call_id)
+                found = await self._lookup.own(own_id)
                 while not _has_ended(found) and (left := deadline - time.monotonic()) > 0:
                     await _either(changed, min(left, CHANGE_WAIT_S))
-                    found = await self._find(call_id)
-        return JSONResponse(await self._explainer.document(found))
+                    found = await self._lookup.own(own_id)
+        return JSONResponse(await self._document(call_id, found))
+
+    async def _document(self, asked: CallId, found: Stored | Waiting) -> dict[str, Any]:
+        """A call's document, and what else has the id that was asked for."""
+        later, more = await self._chains.later(asked, MOST_LINKED)
+        shown = await self._explainer.document(found)
+        links = [path_of(call_id) for call_id in later if call_id != shown["id"]]
+        return {**shown, "later": {"calls": links, "more": more} if links else None}
 
     async def result(self, request: Request) -> Response:
         """The function's answer with its status, headers and bytes; 409 while there is none."""
         call_id = _call_id(request)
-        found = await self._find(call_id)
+        found = await self._lookup.find(call_id)
         if not isinstance(found, Stored) or found.record.result is None:
             status = _record(found).status
             raise BadRequest(409, f"call {call_id} has no result: it is {status}.")
@@ -106,7 +121,7 @@ class Calls:
         else:
             raise BadRequest(410, f"the result of {call_id} was too large to be kept: {result.size} bytes.")
         kept = [(name.lower(), value) for name, value in result.headers if name.lower() not in NOT_FORWARDED]
-        response.raw_headers = [*kept, (b"x-call-id", call_id.encode())]
+        response.raw_headers = [*kept, (b"x-call-id", found.record.common_id.encode())]
         if result.status not in {204, 304}:
             response.raw_headers.append((b"content-length", b"%d" % result.size))
         return response
@@ -129,15 +144,19 @@ class Calls:
     async def events(self, request: Request) -> Response:
         """One event at once and one for each change; the stream ends with the call."""
         call_id = _call_id(request)
-        await self._find(call_id)  # for 404 and 410, while there is still a status to say it with
+        # For 404 and 410, while there is still a status to say it with.
+        own_id = _record(await self._lookup.find(call_id)).call_id
 
         async def stream() -> AsyncIterator[str]:
             sent: dict[str, Any] | None = None
-            with self._changes(call_id) as changed:
+            with self._changes(own_id) as changed:
                 # Looked at again now that no change can be missed.
                 while True:
-                    found = await self._find(call_id)
-                    shown = await self._explainer.document(found)
+                    try:
+                        found = await self._lookup.own(own_id)
+                    except BadRequest:
+                        return  # its record has expired, or it was never stored after all
+                    shown = await self._document(call_id, found)
                     yield ": still here\n\n" if shown == sent else _event(shown)
                     sent = shown
                     if _has_ended(found):
@@ -149,17 +168,49 @@ class Calls:
         )
 
     async def cancel(self, request: Request) -> Response:
-        """202 once the call cannot succeed any more, or its callback is not tried again; 409 when both have ended."""
+        """202 once the call cannot succeed any more, or its callback is not tried again; 409 when both have ended.
+
+        Of a chain, with its id, all calls that have not ended are stopped: 202 if there was any.
+        """
         call_id = _call_id(request)
+        refused = [await self._refused(self._cancel(call_id))]
+        together: list[CallId] = []
+        async for later in self._chains.each(call_id):
+            together.append(later)
+            if len(together) == CANCELLED_TOGETHER:
+                refused += await self._cancel_together(together)
+                together = []
+        refused += await self._cancel_together(together)
+        if None not in refused:
+            # That one has ended says more than that of another one nothing is known.
+            raise next((error for error in refused if error and error.status == 409), refused[0] or BadRequest(404, ""))
+        return Response(status_code=202, headers={"X-Call-Id": call_id})
+
+    async def _cancel_together(self, call_ids: list[CallId]) -> list[BadRequest | None]:
+        return await asyncio.gather(*(self._refused(self._cancel(call_id)) for call_id in call_ids))
+
+    @staticmethod
+    async def _refused(cancelling: Awaitable[None]) -> BadRequest | None:
+        """Why a call was not cancelled; None: it was."""
+        try:
+            await cancelling
+        except BadRequest as error:
+            return error
+        return None
+
+    async def _cancel(self, call_id: CallId) -> None:
+        """Cancel the call that has the id as its own. Raises BadRequest, as `cancel` answers."""
         overtaken = False
         while True:
-            found = await self._find(call_id)
+            found = await self._lookup.own(call_id)
             try:
                 if isinstance(found, Stored) and found.record.owes_callback:
                     await self._cancel_callback(found)
                     break
                 if isinstance(found, Stored) and found.record.status.is_end:
                     await self._finish_cancel(found.record)
+                    if await self._cancel_of_0_1(found.record):
+                        break
                     if overtaken and _was_cancelled(found.record):
                         break  # by the worker, at our word, or by whoever cancelled it in the same moment
                     raise BadRequest(409, f"call {call_id} has ended already: it is {_told(found.record)}.")
@@ -167,7 +218,13 @@ class Calls:
                     break
             except Conflict:
                 overtaken = True  # it moved on between our look and our word: look again
-        return Response(status_code=202, headers={"X-Call-Id": call_id})
+
+    async def _cancel_of_0_1(self, ended: CallRecord) -> bool:
+        """Stop a call that version 0.1 accepted under the id of one that has ended; False: there is none."""
+        standing = await queued.find(self._connection, ended.call_id)
+        if standing is None or standing.invocation.message_id == ended.message_id:
+            return False
+        return await self._cancelled(ended.call_id, standing)
 
     async def _cancelled(self, call_id: CallId, found: Stored | Waiting) -> bool:
         """Stop the call wherever it is. False: it has just moved on or ended."""
@@ -219,37 +276,6 @@ class Calls:
         elif record.callback is CallbackStatus.CANCELLED:
             await queued.remove_callback(self._connection, record)
 
-    async def _find(self, call_id: CallId) -> Stored | Waiting:
-        """What is known of a call; of several with one id, of the one accepted last. Raises BadRequest: 404 or 410."""
-        # Replicas answer first and may lag behind, as while a leader is elected; a 404 takes the leaders' own word.
-        found = await self._look(call_id, surely=False) or await self._look(call_id, surely=True)
-        if found is not None:
-            return found
-        if await self._is_function(call_id):
-            raise BadRequest(405, f"{call_id} is a function, and an asynchronous call is a POST.")
-        raise BadRequest(404, f"there is no call {call_id}.")
-
-    async def _look(self, call_id: CallId, *, surely: bool) -> Stored | Waiting | None:
-        stored = await self._records.read(call_id, surely=surely)
-        if isinstance(stored, Stored) and not (stored.record.status.is_end and _may_be_shared(stored.record)):
-            return stored
-        waiting = await queued.find(self._connection, call_id, surely=surely)
-        if waiting is not None and not (
-            isinstance(stored, Stored) and stored.record.message_id == waiting.invocation.message_id
-        ):
-            return waiting
-        # It may have ended between the two looks.
-        stored = await self._records.read(call_id, surely=surely)
-        if isinstance(stored, AgedOut):
-            raise BadRequest(410, f"the record of call {call_id} has expired.")
-        return stored
-
-    async def _is_function(self, name: str) -> bool:
-        try:
-            return await self._functions.find(FunctionRef.parse(name, self._namespace)) is not None
-        except ProviderUnavailable:
-            return False
-
     @contextmanager
     def _changes(self, call_id: CallId) -> Iterator[asyncio.Event]:
         """An event that is set whenever a record of the call is written: writing one publishes its subject."""
@@ -259,11 +285,6 @@ class Calls:
             yield changed
         finally:
             self._connection.unsubscribe(sid)
-
-
-def _may_be_shared(record: CallRecord) -> bool:
-    """Whether a later call may have this one's id: its caller chose it, or its callback is the next of a chain."""
-    return record.message_id != record.call_id or "/async-function/" in (record.callback_url or "")
 
 
 def _call_id(request: Request) -> CallId:

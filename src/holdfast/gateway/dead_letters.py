@@ -155,6 +155,7 @@ def _summary(kept: Kept) -> dict[str, Any]:
     invocation = letter.invocation
     return {
         "id": invocation.call_id,
+        "x_call_id": invocation.common_id,
         "kind": letter.kind,
         "function": invocation.function.name,
         "namespace": invocation.function.namespace,

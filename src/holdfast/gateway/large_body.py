@@ -19,8 +19,8 @@ from holdfast import telemetry
 from holdfast.errors import QueueError
 from holdfast.gateway import answers
 from holdfast.http1.server import Exchange
-from holdfast.invocation import StoredBody
-from holdfast.queue.bodies import REQUEST, Abandoned, Bodies, Spool, new_name
+from holdfast.invocation import Invocation, StoredBody
+from holdfast.queue.bodies import REQUEST, Abandoned, Bodies, BodyName, Spool, new_name
 
 if TYPE_CHECKING:
     from holdfast.gateway.accept import Accepting
@@ -50,6 +50,27 @@ class LargeBodies:
         if not self.inline_bytes < length <= self._max_body_bytes or taking.begin():
             exchange.stream(taking, self._max_body_bytes, steady=True)
 
+    async def under_own_id(self, invocation: Invocation) -> Invocation:
+        """The call with its large body, if it has one, under its own id, by which it is told whether a body is needed.
+
+        A body comes in under the id that its call will most likely have. When another call has that id it is copied,
+        and stored once more. Raises QueueError.
+        """
+        body = invocation.body
+        if body is None or BodyName.parse(body.name).call_id == invocation.call_id:
+            return invocation
+        name = new_name(REQUEST, invocation.call_id)
+        number = 0
+        try:
+            async for piece in self.bodies.read(body):
+                await self.bodies.write(name, number, piece)
+                number += 1
+        except BaseException:
+            await self.bodies.discard(name)
+            raise
+        await self.bodies.discard(body.name)
+        return invocation._replace(body=body._replace(name=name))
+
     async def forget(self, body: StoredBody | None) -> None:
         """Remove a body, if there is one, that no call names."""
         if body is not None:
@@ -74,7 +95,7 @@ class _Taking:
             telemetry.REFUSED.labels("503").inc()
             answers.refuse(exchange, 503, text, b"Retry-After: 1\r\n")
             return False
-        name = new_name(REQUEST, self._accepting.call_id)
+        name = new_name(REQUEST, self._accepting.body_id)
         self._spool = Spool(shared.bodies, name, exchange.pause_body, exchange.resume_body)
         shared.under_way += 1
         task = shared.tasks.create_task(self._store(self._spool), name=f"store {name}")

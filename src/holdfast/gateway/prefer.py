@@ -27,7 +27,7 @@ from holdfast.gateway.route import Route
 from holdfast.headers import CALL_ID, NOT_FORWARDED, SERVED_BY, START_TIME, forwardable
 from holdfast.http1.message import header_lines, is_dated
 from holdfast.http1.server import Exchange
-from holdfast.invocation import StoredBody
+from holdfast.invocation import Invocation, StoredBody
 from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, Result, UnreadableRecord, decode, subject_of_record
@@ -35,7 +35,7 @@ from holdfast.queue.records import Records, Stored
 from holdfast.queue.wire import Msg
 
 APPLIED = b"Preference-Applied"
-_OURS = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, APPLIED)}
+_OURS = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, APPLIED, answers.REPLAYED)}
 # A list of preferences; a comma in a quoted string does not end one, and one without its end is the last. Possessive: a
 # caller who leaves quotes open must not have them looked for again from each place.
 _ITEM = re.compile(rb'(?:[^,"]++|"(?:[^"\\]|\\.?)*+(?:"|\Z))++')
@@ -110,7 +110,7 @@ class Prefer:
 class Preferring(Accepting):
     """One call whose caller waits a while for its answer."""
 
-    __slots__ = ("_deadline", "_end", "_loop", "_preference", "_shared", "_sid", "_stored", "_timer")
+    __slots__ = ("_deadline", "_end", "_gone", "_loop", "_preference", "_shared", "_sid", "_stored", "_timer")
 
     def __init__(
         self, shared: Prefer, preference: Preference, acceptor: Acceptor, ref: FunctionRef, queue: str
@@ -122,15 +122,30 @@ class Preferring(Accepting):
         self._sid: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stored = False
+        self._gone = False
         self._end: tuple[CallRecord, bytes] | None = None
 
     def body_complete(self, exchange: Exchange, body: bytes, stored: StoredBody | None = None) -> None:
         """Listen for the call's end, then hand it to the queue: it may have ended before its storing is confirmed."""
         if self._preference.wait_s:
             self._deadline = self._loop.time() + self._preference.wait_s
-            self._sid = self._shared.connection.subscribe(subject_of_record(self._call_id), self._record_written)
-            exchange.on_gone(self._stop)
+            exchange.on_gone(self._caller_gone)
+            if self._chain_id is None and not self._keyed:
+                self._listen()
         super().body_complete(exchange, body, stored)
+
+    def _is(self, invocation: Invocation) -> None:
+        super()._is(invocation)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Hear of the call's end from now on, unless nobody waits for it."""
+        if self._preference.wait_s and not self._gone:
+            self._sid = self._shared.connection.subscribe(subject_of_record(self._call_id), self._record_written)
+
+    def _caller_gone(self) -> None:
+        self._gone = True
+        self._stop()
 
     def confirmed(self, error: Exception | None, sequence: int, duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
         """JetStream has stored the call, or not."""
@@ -141,6 +156,8 @@ class Preferring(Accepting):
         self._stored = True
         self._exchange.let_go()
         self._count()
+        if self._keyed:
+            self._listen()
         if self._sid is None:
             # Nobody waits: that was the wish, or the caller has left.
             self.answer_later()
@@ -153,12 +170,8 @@ class Preferring(Accepting):
                 # The call may be an older one that has ended long ago.
                 self._acceptor.tasks.create_task(self._look(), name=f"look at {self._call_id}")
 
-    @property
-    def _keyed(self) -> bool:
-        return self._options is not None and self._options.idempotency_key is not None
-
     def _record_written(self, message: Msg) -> None:
-        """A record of this id was written; it may be of another call, as the links of a chain share an id."""
+        """A record of this id was written; it may be of another call that version 0.1 accepted under the id."""
         try:
             record, body = decode(message.payload)
         except UnreadableRecord as error:
@@ -170,7 +183,7 @@ class Preferring(Accepting):
 
     async def _look(self) -> None:
         try:
-            found = await self._shared.records.read(self._call_id)
+            found = await self._shared.records.read(self._call_id, surely=True)
         except QueueError as error:
             log.warning("record cannot be read", call_id=self._call_id, error=str(error))
             return
@@ -201,11 +214,13 @@ class Preferring(Accepting):
     def _start(self, result: Result) -> None:
         headers = [
             *forwardable(result.headers, _OURS),
-            (CALL_ID, self._call_id.encode()),
+            (CALL_ID, (self._chain_id or self._call_id).encode()),
             (START_TIME, b"%d" % self._start_ns),
             (SERVED_BY, answers.SERVED_BY),
             (APPLIED, self._preference.applied()),
         ]
+        if self._known:
+            headers.append((answers.REPLAYED, b"true"))
         lines = header_lines(headers)
         self._exchange.start(result.status, lines, result.size, dated=is_dated(lines))
 
@@ -239,8 +254,7 @@ class Preferring(Accepting):
     def answer_later(self) -> None:
         """202: the record tells the rest."""
         self._stop()
-        headers = answers.accepted_headers(self._call_id.encode(), b"%d" % self._start_ns)
-        self._exchange.respond(202, b"%b%b: %b\r\n" % (headers, APPLIED, self._preference.applied()))
+        self._exchange.respond(202, b"%b%b: %b\r\n" % (self._accepted_headers(), APPLIED, self._preference.applied()))
 
     def _stop(self) -> None:
         """Listen no more: answered, or nobody waits. The call goes on."""

@@ -51,6 +51,8 @@ class Found(NamedTuple):
     sequence: int
     headers: bytes
     payload: bytes
+    stored_at: str = ""
+    """By NATS's clock, RFC 3339."""
 
 
 async def last_by_replica(connection: Connection, stream: str, pattern: str) -> Found | None:
@@ -67,7 +69,8 @@ async def last_by_replica(connection: Connection, stream: str, pattern: str) -> 
         raise QueueUnavailable(f"{pattern} cannot be read: {wire.status_text(message.headers)}")
     subject = wire.header(message.headers, b"Nats-Subject") or b""
     sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
-    return Found(subject, sequence, message.headers, message.payload)
+    stored_at = (wire.header(message.headers, b"Nats-Time-Stamp") or b"").decode("ascii", "replace")
+    return Found(subject, sequence, message.headers, message.payload, stored_at)
 
 
 async def last_by_leader(connection: Connection, stream: str, pattern: str) -> Found | None:
@@ -80,4 +83,4 @@ async def last_by_leader(connection: Connection, stream: str, pattern: str) -> F
         raise
     message = answer["message"]
     headers, payload = (base64.b64decode(message.get(part, "")) for part in ("hdrs", "data"))
-    return Found(message["subject"].encode(), int(message["seq"]), headers, payload)
+    return Found(message["subject"].encode(), int(message["seq"]), headers, payload, str(message.get("time", "")))

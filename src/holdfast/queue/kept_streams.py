@@ -1,4 +1,4 @@
-"""The streams of what is kept beside the queues: records, dead letters, large bodies.
+"""The streams of what is kept beside the queues: records, dead letters, large bodies, chains and the keys' secret.
 
 They are made when a part starts, and made again when somebody has deleted one: what stood in it is gone, what comes
 afterwards must not be.
@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from holdfast.errors import QueueError
-from holdfast.queue import bodies, dead_letter, records
+from holdfast.queue import bodies, chains, dead_letter, key_secret, records
 from holdfast.queue.topology import ensure_streams
 from holdfast.settings import NatsSettings
 
@@ -55,4 +55,6 @@ async def _ensure(nats: NatsSettings) -> None:
         records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
         dead_letter.stream_config(replicas=nats.replicas),
         bodies.stream_config(replicas=nats.replicas),
+        chains.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+        key_secret.stream_config(replicas=nats.replicas),
     )

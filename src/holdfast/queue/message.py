@@ -12,8 +12,9 @@ So a call can be found and removed by its subject, without an index. The queue's
 lane has a consumer of its own; JetStream publishes what stands under `later` to its `call` subject when its time has
 come (`Nats-Schedule`). A later subject holds one message, hence the message id in it.
 
-`Nats-Msg-Id` makes JetStream drop a second copy of one publish. It is different for every accepted call even when two
-calls share a call id, as the links of a chain do: a callback carries its call's id into the next function.
+`Nats-Msg-Id` makes JetStream drop a second copy of one publish. It is different for every accepted call, also of calls
+that version 0.1 accepted under one call id. `Holdfast-Chain-Id` is the `X-Call-Id` of a chain, where it is not the
+call's own id.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _AS_WRITTEN = re.compile(
     rb"Nats-Msg-Id: [!-~]+\r\n"
     rb"Holdfast-Call-Id: ([A-Za-z0-9_-]{1,128})\r\nHoldfast-Message-Id: ([!-~]+)\r\n"
     rb"Holdfast-Function: ([-a-zA-Z_0-9.]+)\r\nHoldfast-Accepted-At: ([0-9]{1,20})\r\n"
-    rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?(?:Holdfast-Provider: ([A-Za-z0-9_-]{1,64})\r\n)?\r\n"
+    rb"(?:Holdfast-Callback-Url: ([!-~]+)\r\n)?(?:Holdfast-Provider: ([A-Za-z0-9_-]{1,64})\r\n)?"
+    rb"(?:Holdfast-Chain-Id: ([A-Za-z0-9_-]{1,128})\r\n)?\r\n"
 )
 # What `to_publish` writes for a call without options, alone or in a batch. Read at once, it costs a third of line by
 # line.
@@ -158,8 +160,21 @@ def generation_of(message_id: str) -> int:
     return int(died_at_ns) if died_at_ns.isdecimal() else 0
 
 
+def was_replayed(message_id: str) -> bool:
+    """Whether a call was put into its queue again after it had failed for good."""
+    return _REPLAYED in message_id
+
+
+def recorded_message_id(call_id: CallId, suffix: str) -> str:
+    """The message id of a call whose record is written before it is published, which `was_recorded` tells by it."""
+    return f"{call_id}-{suffix}"
+
+
 def was_recorded(invocation: Invocation) -> bool:
-    """Whether a call has had a record since before its first run: it came with a key, or is replayed. HOT: 0.1 µs."""
+    """Whether a call has had a record since before its first run. HOT: 0.1 µs.
+
+    It came with a key, or with an id of its caller's, or is replayed.
+    """
     call_id, message_id = invocation.call_id, invocation.message_id
     return message_id != call_id and (message_id.startswith(call_id) or _REPLAYED in message_id)
 
@@ -178,6 +193,8 @@ def fields_of(invocation: Invocation) -> str:
         fields += f"Holdfast-Provider: {invocation.provider}\r\n"
     if invocation.refused_by:
         fields += f"Holdfast-Refused-By: {','.join(invocation.refused_by)}\r\n"
+    if invocation.chain_id is not None:
+        fields += f"Holdfast-Chain-Id: {invocation.chain_id}\r\n"
     if invocation.failure_callback_url is not None:
         fields += f"Holdfast-Failure-Callback-Url: {invocation.failure_callback_url}\r\n"
     if invocation.timeout_s is not None:
@@ -199,8 +216,8 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
     usual = _AS_WRITTEN.fullmatch(headers)
     if usual is None or b"\r\n\r\n" not in payload:
         return _read_line_by_line(subject, headers, payload)
-    call_id, message_id, function, accepted_at, callback_url, provider = usual.groups()
-    return Invocation(
+    call_id, message_id, function, accepted_at, callback_url, provider, chain_id = usual.groups()
+    invocation = Invocation(
         CallId(call_id.decode()),
         message_id.decode(),
         _function(function),
@@ -209,6 +226,7 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
         payload,
         provider="" if provider is None else provider.decode(),
     )
+    return invocation if chain_id is None else invocation._replace(chain_id=CallId(chain_id.decode()))
 
 
 @lru_cache(maxsize=4096)
@@ -232,6 +250,9 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
         raise Undecodable(subject, f"Holdfast-Function is {function[:80]!r}")
     if b"\r\n\r\n" not in payload:
         raise Undecodable(subject, "its payload is not an HTTP message")
+    chain_id = fields.get(b"Holdfast-Chain-Id")
+    if chain_id is not None and not is_call_id(chain_id):
+        raise Undecodable(subject, f"Holdfast-Chain-Id is {chain_id[:80]!r}")
     timeout = fields.get(b"Holdfast-Timeout")
     expires_at = fields.get(b"Holdfast-Expires-At")
     try:
@@ -250,6 +271,7 @@ def _read_line_by_line(subject: bytes, headers: bytes, payload: bytes) -> Invoca
             body=_body(fields),
             provider="".join(_providers(fields, b"Holdfast-Provider")[:1]),
             refused_by=_providers(fields, b"Holdfast-Refused-By"),
+            chain_id=None if chain_id is None else CallId(chain_id.decode("ascii")),
         )
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise Undecodable(subject, f"its headers cannot be read: {error}") from error

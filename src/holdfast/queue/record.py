@@ -85,6 +85,8 @@ class CallRecord(NamedTuple):
     callback_error: str | None = None
     callback_next_at_ns: int | None = None
     """When the callback is tried next; None: that is not known, or nothing is left to try."""
+    chain_id: CallId | None = None
+    """The `X-Call-Id` that it shares with the calls before it in a chain; None: its own id."""
 
     @classmethod
     def of(
@@ -102,7 +104,13 @@ class CallRecord(NamedTuple):
             running_since_ns,
             callback_url=invocation.callback_url,
             callback=CallbackStatus.NONE if invocation.callback_url is None else CallbackStatus.PENDING,
+            chain_id=invocation.chain_id,
         )
+
+    @property
+    def common_id(self) -> CallId:
+        """What function and receiver see as `X-Call-Id`."""
+        return self.chain_id or self.call_id
 
     @property
     def owes_callback(self) -> bool:
@@ -157,6 +165,7 @@ def encode(record: CallRecord, body: bytes) -> bytes:
         callback_attempts,
         callback_error,
         callback_next_at_ns,
+        chain_id,
     ) = record
     line = (
         f'{{"call_id":"{call_id}","message_id":"{message_id}","function":["{function.name}","{function.namespace}"],'
@@ -182,6 +191,8 @@ def encode(record: CallRecord, body: bytes) -> bytes:
         line += f',"callback_error":{_quote(callback_error)}'
     if callback_next_at_ns is not None:
         line += f',"callback_next_at_ns":{callback_next_at_ns}'
+    if chain_id is not None:
+        line += f',"chain_id":"{chain_id}"'
     return b"%b}\n%b" % (line.encode("ascii"), body)
 
 
@@ -228,6 +239,7 @@ def decode(payload: bytes) -> tuple[CallRecord, bytes]:
             known("callback_attempts", 0),
             known("callback_error"),
             known("callback_next_at_ns"),
+            known("chain_id"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRecord(f"a stored record cannot be read: {error}") from error
@@ -246,7 +258,8 @@ def _check(document: dict[str, Any]) -> None:
     if odd or not isinstance(document.get("callback_attempts", 0), int):
         raise ValueError(f"fields of another kind: {odd}")
     texts = (document["message_id"], document["queue"], *names)
-    if not is_call_id(document["call_id"].encode()) or not all(isinstance(text, str) for text in texts):
+    ids = (document["call_id"], document.get("chain_id") or document["call_id"])
+    if not all(is_call_id(one.encode()) for one in ids) or not all(isinstance(text, str) for text in texts):
         raise ValueError("not the name of a call or a function")
 
 

@@ -42,6 +42,8 @@ class Stored(NamedTuple):
     record: CallRecord
     body: bytes
     sequence: int
+    stored_at: str = ""
+    """When it was written, by NATS's clock, RFC 3339."""
 
 
 class AgedOut(NamedTuple):
@@ -96,7 +98,7 @@ class Records:
         except UnreadableRecord as error:
             error.sequence = found.sequence
             raise
-        return Stored(record, body, found.sequence)
+        return Stored(record, body, found.sequence, found.stored_at)
 
     async def amend(
         self, call_id: CallId, message_id: str, change: Callable[[CallRecord], CallRecord]

@@ -104,7 +104,7 @@ def callback_request(
     # every receiver: a gateway may be called by another name than the one it is known by here.
     return _CALLBACK % (
         to.start,
-        invocation.call_id.encode(),
+        invocation.common_id.encode(),
         outcome.duration_s,
         invocation.function.name.encode(),
         outcome.status,

@@ -88,6 +88,7 @@ class _Ending(NamedTuple):
             self.end.reason,
             self.url,
             *callback,
+            invocation.chain_id,
         )
 
 

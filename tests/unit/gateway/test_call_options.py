@@ -6,7 +6,7 @@ from holdfast.callback_guard import LOOPBACK, CallbackGuard
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.gateway.call_options import CallOptions, fingerprint, read_depth
-from holdfast.invocation import CallId, Invocation, is_call_id
+from holdfast.invocation import CallId, Invocation
 
 GUARD = CallbackGuard(LOOPBACK.split(","))
 FUNCTION = FunctionRef("charge")
@@ -54,16 +54,6 @@ def test_what_cannot_be_used_is_refused_by_name(header: bytes, value: bytes) -> 
         CallOptions.read({header: value}, GUARD)
     assert caught.value.status == 400
     assert header.decode() in str(caught.value).lower()
-
-
-def test_a_key_gives_one_id_for_a_function_and_another_for_another() -> None:
-    options = CallOptions.read({b"idempotency-key": b"order-4711"}, GUARD)
-    call_id = options.call_id(FUNCTION)
-    assert call_id is not None
-    assert is_call_id(call_id.encode())
-    assert call_id == CallOptions.read({b"idempotency-key": b"order-4711"}, GUARD).call_id(FUNCTION)
-    assert call_id != options.call_id(FunctionRef("refund"))
-    assert call_id != CallOptions.read({b"idempotency-key": b"order-4712"}, GUARD).call_id(FUNCTION)
 
 
 def test_target_and_body_make_a_request_the_same_and_headers_do_not() -> None:

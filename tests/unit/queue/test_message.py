@@ -55,6 +55,7 @@ invocations = st.builds(
     body=st.none() | st.builds(StoredBody, ids.map("request.{}.1".format), st.integers(0, 2**40), st.just("ab" * 32)),
     provider=st.just("") | providers,
     refused_by=st.lists(providers, max_size=2).map(tuple),
+    chain_id=st.none() | ids,
 )
 
 
@@ -108,6 +109,8 @@ def test_each_retry_is_a_message_of_its_own() -> None:
     [
         (b"Holdfast-Call-Id: c1", b"Holdfast-Call-Id: a/b"),
         (b"Holdfast-Call-Id: c1\r\n", b""),
+        (b"Holdfast-Chain-Id: first", b"Holdfast-Chain-Id: a/b"),
+        (b"Holdfast-Chain-Id: first", b"Holdfast-Chain-Id: "),
         (b"Holdfast-Message-Id: m1\r\n", b""),
         (b"Holdfast-Function: figlet.dev\r\n", b""),
         (b"Holdfast-Function: figlet", b"Holdfast-Function: \xff"),
@@ -125,7 +128,12 @@ def test_each_retry_is_a_message_of_its_own() -> None:
 )
 def test_poison_is_told_apart_with_its_subject(change: tuple[bytes, bytes]) -> None:
     call = CALL._replace(
-        depth=1, attempts=(Attempt(1, 1.0, 500),), timeout_s=1.0, provider="0a1b", refused_by=("2c3d",)
+        depth=1,
+        attempts=(Attempt(1, 1.0, 500),),
+        timeout_s=1.0,
+        provider="0a1b",
+        refused_by=("2c3d",),
+        chain_id=CallId("first"),
     )
     subject, headers, payload = to_publish("q", call)
     assert change[0] in headers

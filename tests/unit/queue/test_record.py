@@ -35,6 +35,7 @@ plain = st.builds(
     callback_attempts=st.just(0),
     callback_error=st.none(),
     callback_next_at_ns=st.none(),
+    chain_id=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True).map(CallId),
 )
 called_back = st.builds(
     lambda record, url, callback, tries, error, next_at: record._replace(
