@@ -70,7 +70,7 @@ class KeySecret:
         try:
             await self._publisher.confirm(SUBJECT.encode(), headers, secrets.token_hex(SECRET_BYTES).encode())
         except QueueRefused as error:
-            if error.err_code != WRONG_SEQUENCE:
+            if error.err_code not in WRONG_SEQUENCE:
                 raise
         else:
             log.info("secret for idempotency keys made", stream=STREAM)
