@@ -49,9 +49,20 @@ class BadRequest(HoldfastError):
 class QueueError(HoldfastError):
     """The queue could not do what was asked."""
 
+    perhaps_stored = False
+    """Whether what was published may be stored all the same: it was sent, and nobody said what became of it."""
+
 
 class QueueUnavailable(QueueError):
     """The queue is not connected or did not answer in time. What was published may or may not be stored."""
+
+    perhaps_stored = True
+
+
+class NotSent(QueueUnavailable):
+    """The queue takes nothing at this moment, and nothing was sent."""
+
+    perhaps_stored = False
 
 
 _UNAVAILABLE = 503
@@ -60,7 +71,7 @@ _NO_STORAGE = 10047
 
 
 class QueueRefused(QueueError):
-    """JetStream answered with an error: nothing was stored.
+    """JetStream answered with an error: nothing was stored, unless an earlier try was not answered.
 
     `code` is the HTTP-like status, `err_code` JetStream's own number (10077: the stream is full).
     """

@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
+from holdfast.owed import SUFFIX as OWED_SUFFIX
 from holdfast.tally import write_all
 from holdfast.telemetry import (
     ALSO_AS,
@@ -122,7 +123,7 @@ def forget_process(pid: int, folder: Path) -> None:
 
 
 def carry_over(folder: Path) -> None:
-    """Make the folder of metrics ready for a new run: one file with the counts of the last one, and nothing else.
+    """Make the folder of metrics ready for a new run: one file with the counts of the last one, and what is owed.
 
     Gauges and histograms begin anew. Made beside the old folder and put in its place, so that a crash in between
     neither loses a count nor doubles it.
@@ -152,6 +153,8 @@ def carry_over(folder: Path) -> None:
     for key, value in sums.items():
         kept.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
     kept.close()  # type: ignore[no-untyped-call]
+    for path in folder.glob(f"*{OWED_SUFFIX}"):
+        shutil.copyfile(path, fresh / path.name)
     folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old)

@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 from holdfast.function import FunctionRef
+from holdfast.owed import OWED
 from holdfast.settings import LogSettings
 from holdfast.tally import Observations, Tally
 
@@ -43,7 +44,11 @@ INVOCATIONS_INFLIGHT = Gauge(
     multiprocess_mode="livesum",
 )
 GATEWAY_RECONNECTS = Counter("gateway_nats_reconnect", "Connections to NATS made again after a loss.")
-REFUSED = Counter("holdfast_gateway_refused", "Asynchronous calls refused, by HTTP status.", ["code"])
+REFUSED = Counter(
+    "holdfast_gateway_refused",
+    "Calls that a gateway refused, synchronous ones too, and requests that it could not read, by HTTP status.",
+    ["code"],
+)
 HTTP_REQUESTS = Counter("http_requests", "Requests to /system answered.", ["method", "path", "status"])
 HTTP_SECONDS = Histogram(
     "http_request_duration_seconds",
@@ -277,6 +282,11 @@ class Ends(dict[tuple[FunctionRef, str], Counter]):
     def __missing__(self, end: tuple[FunctionRef, str]) -> Counter:
         counter = self[end] = ENDED.labels(str(end[0]), end[1])
         return counter
+
+    def count(self, function: FunctionRef, status: str, owed: int, times: int = 1) -> None:
+        """Count what `OWED.note` gave a slot for, and strike it off."""
+        self[function, status].inc(times)
+        OWED.strike(owed)
 
 
 ENDS = Ends()

@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator
 
 from tests.faults.row import Plan, Row
-from tests.support.metrics import metrics_when
+from tests.support.metrics import accounted_for
 from tests.support.scene import scene
 
 PAUSES_S = (0.3, 2.0)
@@ -39,6 +39,6 @@ async def _killed_at_random(plan: Plan, durability: str, calls: int) -> Row:
             kills += 1
         await sending
         drawn = await play.balance(traffic, SETTLE_S)
-        found = await metrics_when(play.server, lambda now: now.total("holdfast_calls_in_queue") == 0)
-        note = f"{kills} kills; by the metrics {found.unaccounted:+.0f}"
+        found = await accounted_for(play.server)
+        note = f"{kills} kills; by the metrics {found.accepted:.0f} accepted, all ended"
         return Row("traffic of all kinds", drawn, note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import cuts, kills, many, pauses, receivers, replicas, steps, storage
+from tests.faults import counts, cuts, kills, many, pauses, receivers, replicas, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -18,6 +18,10 @@ SCENARIOS: dict[str, Scenario] = {
     "disk-full": storage.disk_full,
     "leader-killed": replicas.leader_killed,
     "leader-cut-off": replicas.leader_cut_off,
+    "counts-nats-stopped": counts.nats_stopped,
+    "counts-processes-killed": counts.processes_killed,
+    "counts-leaders-killed": counts.leaders_killed,
+    "counts-replayed-at-once": counts.replayed_at_once,
     "one-of-many-cancelled": many.cancel_one,
     "many-parked": many.parked,
     "overtaken": many.overtaken,

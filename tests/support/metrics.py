@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.serving import Serving
 
 AGAIN_S = 0.05
+STAYS_S = 3.0
+# A sum that is right by chance, as while a call moves, is not right for longer than between two looks at what is owed.
 # Metrics have no event; they are looked at until they show what is awaited.
 
 
@@ -30,6 +33,10 @@ class Metrics:
             sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and the value of each sample of this name."""
+        return [(dict(sample.labels), sample.value) for sample in self._samples if sample.name == name]
+
     @property
     def accepted(self) -> float:
         return self.total("holdfast_calls_accepted_total")
@@ -48,14 +55,35 @@ async def metrics(server: Serving) -> Metrics:
     return Metrics(answer.text)
 
 
-async def metrics_when(server: Serving, shown: Callable[[Metrics], bool], timeout_s: float = 20) -> Metrics:
+async def accounted_for(server: Serving | Callable[[], Awaitable[Metrics]], timeout_s: float = 60) -> Metrics:
+    """Read them until accepted is the sum of all ends and of what waits, and stays it: due a minute after any fault."""
+    right_since: float | None = None
+
+    def stays_right(now: Metrics) -> bool:
+        nonlocal right_since
+        if now.unaccounted != 0:
+            right_since = None
+        elif right_since is None:
+            right_since = time.monotonic()
+        return right_since is not None and time.monotonic() - right_since > STAYS_S
+
+    return await metrics_when(server, stays_right, timeout_s)
+
+
+async def metrics_when(
+    server: Serving | Callable[[], Awaitable[Metrics]], shown: Callable[[Metrics], bool], timeout_s: float = 20
+) -> Metrics:
     """Read them until they show something; the last reading is told when they do not."""
-    found = await metrics(server)
+
+    async def read() -> Metrics:
+        return await (metrics(server) if isinstance(server, Serving) else server())
+
+    found = await read()
     try:
         async with asyncio.timeout(timeout_s):
             while not shown(found):
                 await asyncio.sleep(AGAIN_S)
-                found = await metrics(server)
+                found = await read()
     except TimeoutError:
         raise AssertionError(f"not shown within {timeout_s} s; the last reading:\n{found}") from None
     return found

@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from holdfast import telemetry
+from holdfast import owed, telemetry
 from holdfast.callback_guard import CallbackGuard
 from holdfast.directory import Directory, ProviderUnavailable
 from holdfast.errors import BadRequest, QueueError, QueueRefused
@@ -35,6 +35,7 @@ from holdfast.gateway.route import Route
 from holdfast.headers import DEPTH, INSTANCE, NOT_FORWARDED, named_by_connection
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, CallId, Invocation, StoredBody, is_call_id, new_call_id
+from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Done, Publisher
@@ -69,6 +70,7 @@ class Accepting:
         "_known",
         "_message_id",
         "_options",
+        "_owes",
         "_queue",
         "_ref",
         "_start_ns",
@@ -81,6 +83,7 @@ class Accepting:
         self._depth = 0
         self._options: CallOptions | None = None
         self._known = False
+        self._owes = NO_SLOT
 
     def read_head(self, exchange: Exchange, target: bytes) -> None:
         """Check the head and write the one that the function will see. Raises BadRequest."""
@@ -162,6 +165,7 @@ class Accepting:
         if self._options is not None or self._chain_id is not None:
             self._store_as_asked(invocation, self._options or CallOptions())
             return
+        self._owes = OWED.note(owed.stored(self._call_id, self._message_id))
         acceptor = self._acceptor
         place = acceptor.lanes.place(self._queue, self._ref)
         acceptor.commit.publish(*to_publish(self._queue, invocation, place), self.confirmed)
@@ -181,6 +185,7 @@ class Accepting:
             self._publish(invocation, at, self.confirmed)
 
     def _publish(self, invocation: Invocation, at: datetime | None, done: Done) -> None:
+        self._owes = OWED.note(owed.stored(invocation.call_id, invocation.message_id))
         acceptor = self._acceptor
         if at is not None:
             acceptor.publisher.publish(*to_publish_later(self._queue, invocation, at), done)
@@ -218,9 +223,8 @@ class Accepting:
     async def _store_once(self, invocation: Invocation, key: str, at: datetime | None) -> None:
         try:
             once = await self._acceptor.idempotency.store(invocation, key, self._queue, at)
-            self._call_id, self._start_ns, self._known = once
+            self._call_id, self._start_ns, self._known, self._owes = once
         except BadRequest as error:
-            telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(self._exchange, error.status, str(error))
         except QueueError as error:
             self.confirmed(error, 0, False)
@@ -239,6 +243,7 @@ class Accepting:
             exchange.respond(202, self._accepted_headers())
             self._count()
             return
+        OWED.settle(self._owes, error)
         if isinstance(error, QueueRefused) and error.code == NO_STREAM and not error.err_code:
             self._acceptor.placement.gone(self._queue)
         _refuse_unstored(exchange, self._ref, error)
@@ -256,6 +261,7 @@ class Accepting:
             counters.known_again(seconds)
         else:
             counters.accepted(seconds)
+            OWED.strike(self._owes)
 
 
 Kind = Callable[["Acceptor", FunctionRef, str], Accepting]
@@ -326,7 +332,6 @@ class Acceptor:
         try:
             accepting.read_head(exchange, route.target)
         except BadRequest as error:
-            telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(exchange, error.status, str(error))
             return
         if not self._room.take(queue):
@@ -341,7 +346,6 @@ class Acceptor:
             entry = await self.functions.find(ref)
         except ProviderUnavailable as error:
             log.warning("call not accepted", function=str(ref), status=503, error=str(error))
-            telemetry.REFUSED.labels("503").inc()
             answers.refuse(
                 exchange,
                 503,
@@ -350,14 +354,12 @@ class Acceptor:
             )
             return
         if entry is None:
-            telemetry.REFUSED.labels("404").inc()
             answers.refuse(exchange, 404, answers.unknown_function(str(ref)))
             return
         try:
             queue = await self.placement.find(entry)
         except BadRequest as error:
             log.warning("call not accepted", function=str(ref), status=error.status, error=str(error))
-            telemetry.REFUSED.labels(str(error.status)).inc()
             answers.refuse(exchange, error.status, str(error))
         except QueueError as error:
             _refuse_unstored(exchange, ref, error)
@@ -368,7 +370,6 @@ class Acceptor:
 def _refuse_unstored(exchange: Exchange, ref: FunctionRef, error: Exception) -> None:
     status, text, retry_after_s = _why_not_stored(error)
     log.warning("call not accepted", function=str(ref), status=status, error=str(error))
-    telemetry.REFUSED.labels(str(status)).inc()
     answers.refuse(exchange, status, text, b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b"")
 
 
@@ -392,6 +393,6 @@ def _why_not_stored(error: Exception) -> tuple[int, str, int]:
         return 503, f"{error}: the call was not accepted, try again later.", FULL_FOR_S
     if isinstance(error, QueueRefused) and error.err_code == STREAM_FULL:
         return 503, "the queue is full: the call was not accepted, try again later.", FULL_FOR_S
-    if isinstance(error, QueueRefused):
+    if isinstance(error, QueueRefused) and not error.perhaps_stored:
         return 503, f"the queue refused the call, it was not accepted: {error.description}.", 5
     return 503, "the queue cannot be reached: the call is not confirmed as stored, so send it again.", 1

@@ -1,10 +1,13 @@
-"""What the gateway tells a caller: the texts of refusals and the headers every answer carries. No I/O."""
+"""What the gateway tells a caller: the texts of refusals, which are counted here, and the headers every answer carries.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
 import time
 
-from holdfast import __version__
+from holdfast import __version__, telemetry
 from holdfast.http1.server import Exchange
 
 SERVED_BY = f"holdfast/{__version__}".encode()
@@ -28,7 +31,18 @@ def accepted_headers(common_id: bytes, start_time_ns: int, call_id: bytes, *, re
 
 
 def refuse(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> None:
-    """Answer with a status and one clear text."""
+    """Refuse a call: count that, and answer with a status and one clear text."""
+    count_refusal(status)
+    answer(exchange, status, text, headers)
+
+
+def count_refusal(status: int) -> None:
+    """Count a call that is refused, or a request that cannot be read. Every refusal comes here, and only here."""
+    telemetry.REFUSED.labels(str(status)).inc()
+
+
+def answer(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> None:
+    """Answer a request that is no call with a status and one clear text."""
     exchange.respond(status, _TEXT + b"X-Served-By: " + SERVED_BY + b"\r\n" + headers, text.encode() + b"\n")
 
 

@@ -52,12 +52,12 @@ from holdfast.http1.server import Exchange, serve
 from holdfast.queue import bodies
 from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection, connect
-from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.key_secret import KeySecret
 from holdfast.queue.presence import Presence
 from holdfast.queue.publisher import Publisher
+from holdfast.queue.reconcile import reconciled
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_queue
 from holdfast.settings import GatewaySettings, LogSettings, NatsSettings
@@ -98,6 +98,11 @@ class Gateway:
     def stop_waiting(self) -> None:
         """Answer those who only wait for a stored call, rather than cut them off."""
         self._prefer.stop_waiting()
+
+    def refused(self, exchange: Exchange | None, status: int) -> None:
+        """The lane has refused a request by itself; None: one that cannot be read, whatever it was to be."""
+        if exchange is None or exchange.target.startswith((SYNC_PREFIX, ASYNC_PREFIX)):
+            answers.count_refusal(status)
 
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete."""
@@ -173,17 +178,17 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         placement = Placement(nats, settings.queue, functions, tasks)
         metrics = telemetry.GatewayMetrics()
         upstream = Upstream(pool, Origin.parse(settings.provider_url), authorization)
-        guard = Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts)
         here = AnsweredHere(upstream, settings.namespace)
         system_application = await stack.enter_async_context(
             AsgiApplication(MeasuredApp(here), max_body_bytes=answered_here.MOST_BODY_BYTES)
         )
         kept = Records(connection, publisher)
+        letters = await stack.enter_async_context(reconciled(connection, publisher, kept))
         stored = bodies.Bodies(connection, publisher)
         presence = stack.enter_context(closing(Presence(connection)))
         queues = QueueStates(connection, presence, upstream, settings.namespace)
         routes = [
-            *DeadLetterRoutes(DeadLetters(connection, publisher, kept), placement, settings.namespace).routes,
+            *DeadLetterRoutes(letters, placement, settings.namespace).routes,
             *QueueRoutes(queues, connection, kept, stored, settings.namespace).routes,
             *CallListRoutes(connection, kept, settings.namespace).routes,
         ]
@@ -231,7 +236,13 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
             prefer=Prefer(acceptor, connection, kept, stored, settings.prefer_max_wait_s),
-            system=System(upstream, guard, here, system_application, operation),
+            system=System(
+                upstream,
+                Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts),
+                here,
+                system_application,
+                operation,
+            ),
             other=await stack.enter_async_context(
                 AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
             ),
@@ -248,7 +259,9 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             )
         )
         await stack.enter_async_context(serve(metrics_app, sockets=[metrics_listening], limits=_limits(settings)))
-        server = await stack.enter_async_context(serve(gateway, sockets=[listening], limits=_limits(settings)))
+        server = await stack.enter_async_context(
+            serve(gateway, sockets=[listening], limits=_limits(settings), on_refused=gateway.refused)
+        )
         log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))
         await lifecycle.until_stopped(stop, connection.ended)
         gateway.stop_waiting()

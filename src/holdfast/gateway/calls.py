@@ -40,6 +40,7 @@ from holdfast.queue import waiting as queued
 from holdfast.queue.bodies import Bodies, BodyGone
 from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection
+from holdfast.queue.owed_ends import end_owed
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus, subject_of_record
 from holdfast.queue.records import Conflict, Records, Stored
 from holdfast.queue.waiting import Waiting
@@ -244,9 +245,10 @@ class Calls:
                 return stopped
         record = record.cancelled(time.time_ns(), "cancelled before it was run")
         # First the record: a call that is in neither place, should NATS go between the two steps, would be lost.
-        await self._records.put(record, b"", replaces)
-        removed = await queued.remove(self._connection, record.queue, call_id)
-        telemetry.ENDS[record.function, record.status].inc(max(1, removed.waiting))
+        with end_owed(record) as owes:
+            await self._records.put(record, b"", replaces)
+            removed = await queued.remove(self._connection, record.queue, call_id)
+            telemetry.ENDS.count(record.function, record.status, owes, max(1, removed.waiting))
         if removed.handed_out or not removed.messages:
             # A worker took it between our look and our word: it is stopped there.
             await stop_running(self._connection, call_id)

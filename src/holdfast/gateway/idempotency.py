@@ -20,13 +20,14 @@ import uuid
 from datetime import datetime
 from typing import NamedTuple
 
-from holdfast import telemetry
+from holdfast import owed, telemetry
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
 from holdfast.gateway.call_options import fingerprint
 from holdfast.gateway.large_body import LargeBodies
 from holdfast.gateway.unstored import NOT_BEGUN, Unstored, first_record
 from holdfast.invocation import CallId, Invocation, issued_id
+from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue import waiting
 from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection
@@ -73,6 +74,8 @@ class Once(NamedTuple):
     """When it was accepted first, in Unix nanoseconds."""
     known: bool
     """Whether it had been accepted before."""
+    owes: int = NO_SLOT
+    """What is struck off when it is counted."""
 
 
 class Idempotency:
@@ -139,19 +142,27 @@ class Idempotency:
                 if generation > noted:
                     await self._chains.begin_generation(first_id, generation)
                     noted = generation
-                try:
-                    record = first_record(mine, queue, at)
-                    await self._records.put(record, b"", 0 if stored is None else stored.sequence)
-                except Conflict:
-                    looked = True
-                    continue
-                once = await self._publish(mine, queue, at)
+                once = await self._begin(mine, queue, at, 0 if stored is None else stored.sequence)
+                looked = True
         except BadRequest:
             await self._large.forget(invocation.body)
             raise
         if once.known:
             await self._large.forget(invocation.body)  # the first sending brought the same one
         return once
+
+    async def _begin(self, mine: Invocation, queue: str, at: datetime | None, replaces: int) -> Once | None:
+        """Write the record of a call that is none yet, and store it; None when another record was faster."""
+        owes = _owe(mine)
+        try:
+            await self._records.put(first_record(mine, queue, at), b"", replaces)
+        except Conflict:
+            OWED.strike(owes)
+            return None
+        except BaseException as error:
+            OWED.settle(owes, error)
+            raise
+        return await self._publish(mine, queue, at, owes, mine.accepted_at_ns)
 
     async def _known_to_0_1(self, old: Invocation) -> Once | None:
         """The call that version 0.1 accepted with a key; None without one that counts. Raises BadRequest (422)."""
@@ -169,9 +180,10 @@ class Idempotency:
         _check_same(found.message_id, mine)
         if await self._is_stored(stored):
             return _known(mine.call_id, found.accepted_at_ns)
-        mine = await self._large.under_own_id(mine._replace(accepted_at_ns=found.accepted_at_ns))
-        # Where its record says that it is, whatever the function's annotation says by now.
-        return await self._publish(mine, found.queue, at)
+        mine = await self._large.under_own_id(mine)
+        # Who wrote the record has not stored the call, or does so this moment. Of us two one stores it, with its own
+        # instant, where the record says that it is, whatever the function's annotation says by now.
+        return await self._publish(mine, found.queue, at, _owe(mine), found.accepted_at_ns)
 
     async def _is_stored(self, stored: Stored) -> bool:
         """Whether the call of a record is in its queue, or was."""
@@ -190,12 +202,24 @@ class Idempotency:
         _check_same(standing.invocation.message_id, mine)
         return _known(mine.call_id, standing.invocation.accepted_at_ns)
 
-    async def _publish(self, mine: Invocation, queue: str, at: datetime | None) -> Once:
+    async def _publish(self, mine: Invocation, queue: str, at: datetime | None, owes: int, first_at_ns: int) -> Once:
+        """Store the call; `first_at_ns` is when it was accepted, should another one have stored it."""
         publication = to_publish(queue, mine) if at is None else to_publish_later(queue, mine, at)
-        if not await self._publisher.confirm_once(*publication):
-            # Of those that came at once another one was faster; or it was run meanwhile, and has no record yet.
-            return _known(mine.call_id, mine.accepted_at_ns)
-        return Once(mine.call_id, mine.accepted_at_ns, known=False)
+        try:
+            first = await self._publisher.confirm_once(*publication)
+        except BaseException as error:
+            OWED.settle(owes, error)
+            raise
+        if not first:
+            # Of those that came at once another one was faster; or it was run meanwhile, and has no record yet; or it
+            # was we, and the confirmation was lost. What was stored has the instant of who stored it.
+            OWED.doubt(owes)
+            return _known(mine.call_id, first_at_ns)
+        return Once(mine.call_id, mine.accepted_at_ns, known=False, owes=owes)
+
+
+def _owe(mine: Invocation) -> int:
+    return OWED.note(owed.stored_with_key(mine.call_id, mine.message_id, mine.accepted_at_ns))
 
 
 def _check_same(message_id: str, mine: Invocation) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from holdfast import telemetry
 from holdfast.errors import QueueError
 from holdfast.gateway import answers
 from holdfast.http1.server import Exchange
@@ -92,7 +91,6 @@ class _Taking:
         shared, exchange = self._shared, self._exchange
         if shared.under_way >= shared.most_at_once:
             text = f"{shared.under_way} large bodies are coming in, more may not (max_uploads): try again shortly."
-            telemetry.REFUSED.labels("503").inc()
             answers.refuse(exchange, 503, text, b"Retry-After: 1\r\n")
             return False
         name = new_name(REQUEST, self._accepting.body_id)

@@ -10,6 +10,7 @@ Calls that workers have taken before are not in question, nor those that are acc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Iterable
 from typing import NamedTuple, TypeVar
@@ -20,12 +21,14 @@ from holdfast import telemetry
 from holdfast.function import FunctionRef
 from holdfast.gateway.cancelling import stop_running
 from holdfast.invocation import CallId, Invocation
+from holdfast.owed import OWED
 from holdfast.queue import waiting
 from holdfast.queue.api import ask, delete
 from holdfast.queue.bodies import Bodies
 from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumers, pattern_of
 from holdfast.queue.message import Undecodable, from_delivery
+from holdfast.queue.owed_ends import end_owed
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import AgedOut, Conflict, Records
 from holdfast.queue.topology import STREAM_PREFIX
@@ -126,12 +129,21 @@ class _Purge:
         ]
         # Few calls have a record before they are run, and no two of one batch an id: all in one commit.
         different = len({record.call_id for record in records}) == len(records)
-        if records and different and await self._records.put_first(records):
-            for record in records:
-                telemetry.ENDS[record.function, record.status].inc()
+        if records and different and await self._put_first(records):
             return calls
         noted = await _all(_note_cancelled(self._records, record) for record in records)
         return [call for call, is_cancelled in zip(calls, noted, strict=True) if is_cancelled]
+
+    async def _put_first(self, records: list[CallRecord]) -> bool:
+        with contextlib.ExitStack() as stack:
+            owed = [stack.enter_context(end_owed(record)) for record in records]
+            written = await self._records.put_first(records)
+            for record, owes in zip(records, owed, strict=True):
+                if written:
+                    telemetry.ENDS.count(record.function, record.status, owes)
+                else:
+                    OWED.strike(owes)
+        return written
 
     async def _remove(self, sequence: int) -> bool:
         """Remove a message; False when it is not there any more.
@@ -173,16 +185,20 @@ async def _note_cancelled(records: Records, record: CallRecord) -> bool:
     replaces = 0
     while True:
         try:
-            await records.put(record, b"", replaces)
+            with end_owed(record) as owes:
+                await records.put(record, b"", replaces)
+                telemetry.ENDS.count(record.function, record.status, owes)
         except Conflict:
             stored = await records.read(record.call_id)
             replaces = 0 if stored is None else stored.sequence
             if stored is None or isinstance(stored, AgedOut) or stored.record.message_id != record.message_id:
                 continue
             if stored.record.status is CallStatus.CANCELLED:
-                return True  # a purge before this one did not come to its end
+                if stored.record.finished_at_ns == record.finished_at_ns:
+                    # Written together with others, and the confirmation was lost.
+                    telemetry.ENDS[record.function, record.status].inc()
+                return True  # or a purge before this one did not come to its end
             if stored.record.status.is_end or stored.record.status is CallStatus.RUNNING:
                 return False
         else:
-            telemetry.ENDS[record.function, record.status].inc()
             return True

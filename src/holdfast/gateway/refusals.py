@@ -7,12 +7,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ExceptionHandler
 
 from holdfast.errors import BadRequest, QueueError
+from holdfast.gateway import answers
 
 
 async def refused(_request: Request, error: Exception) -> Response:
     """A request that cannot be met, with the status that the error carries."""
     assert isinstance(error, BadRequest)  # noqa: S101 - it is registered for these
-    headers = {"Allow": "POST"} if error.status == 405 else None
+    headers = None
+    if error.status == 405:
+        # Of all that these routes refuse this alone is a call: one that was sent by another method than POST.
+        answers.count_refusal(error.status)
+        headers = {"Allow": "POST"}
     return PlainTextResponse(f"{error}\n", status_code=error.status, headers=headers)
 
 

@@ -53,7 +53,7 @@ class System:
         measured = Measured(exchange.method, target.partition(b"?")[0])
         refusal = self._guard.refusal(exchange)
         if refusal is not None:
-            answers.refuse(exchange, *refusal)
+            answers.answer(exchange, *refusal)
             measured.done(refusal.status)
         elif target.startswith((CALLS, DEAD_LETTERS, QUEUES)):
             self._operation.begin(exchange)

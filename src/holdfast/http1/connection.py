@@ -215,7 +215,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         while self._waiting and self._current is None and not self._write_paused:
             item = self._waiting.popleft()
             if isinstance(item, Refusal):
-                self._send_refusal(item, request_read=False)
+                self._send_refusal(item, None)
             else:
                 self._current = item
                 self._begin(item)
@@ -338,9 +338,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         if begun:
             self._break_off(exchange)
         else:
-            self._send_refusal(
-                refusal, request_read=exchange.complete, with_body=exchange.method != b"HEAD", lines=exchange.proof
-            )
+            self._send_refusal(refusal, exchange)
 
     def abort(self, exchange: Exchange) -> None:
         """Close without finishing."""
@@ -349,11 +347,13 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
 
     # ---- how it ends
 
-    def _send_refusal(
-        self, refusal: Refusal, *, request_read: bool, with_body: bool = True, lines: bytes = b""
-    ) -> None:
+    def _send_refusal(self, refusal: Refusal, exchange: Exchange | None) -> None:
+        """Refuse a request, or None: what cannot be read as one."""
+        self.server.on_refused(exchange, refusal.status)
+        with_body = exchange is None or exchange.method != b"HEAD"
+        lines = b"" if exchange is None else exchange.proof
         self._transport.write(refusal_message(refusal, lines + self.server.date, with_body=with_body))
-        self._close(read_away=not request_read)
+        self._close(read_away=exchange is None or not exchange.complete)
 
     def _break_off(self, exchange: Exchange) -> None:
         if exchange.body_kind is BodyFraming.UNTIL_CLOSE:

@@ -60,7 +60,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 
@@ -77,12 +77,20 @@ BACKLOG = 2048
 LEAVING_GRACE_S = 1.0
 
 
+OnRefused = Callable[[Exchange | None, int], None]
+
+
+def _unheard(_exchange: Exchange | None, _status: int) -> None:
+    """Nobody wants to know."""
+
+
 class Server:
     """All connections of one application. Made by `serve`."""
 
-    def __init__(self, application: Application, limits: Limits) -> None:
+    def __init__(self, application: Application, limits: Limits, on_refused: OnRefused = _unheard) -> None:
         self.application = application
         self.limits = limits
+        self.on_refused = on_refused
         self.loop = asyncio.get_running_loop()
         self.draining: bool = False
         self.now: float = self.loop.time()
@@ -191,13 +199,16 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     limits: Limits | None = None,
+    on_refused: OnRefused = _unheard,
 ) -> AsyncIterator[Server]:
     """Serve `application` on `sockets` (listening or only bound) or on host and port (0: any) while the context lasts.
 
+    `on_refused` hears of each refusal that the application did not give: of its request, or None of one that cannot be
+    read, and its status.
     Raises OSError when the address cannot be had. Leaving the context drains with a grace of a second; call `drain`
     before for more.
     """
-    server = Server(application, limits or Limits())
+    server = Server(application, limits or Limits(), on_refused)
     await server.listen(sockets, host, port)
     try:
         yield server

@@ -3,6 +3,8 @@
     holdfast.dead.<queue>.<namespace>.<function>.<call id>.<message id>             a call
     holdfast.dead.<queue>.<namespace>.<function>.<call id>.<message id>.callback    the callback of one
 
+Whoever replays one writes a claim into it first, in place of the letter as it stood: of all that want it one gets it.
+
 The headers are those of the call's or the parked callback's message, so that a replay needs nothing but this message.
 The payload of a call is its request followed by the last answer, both as HTTP messages; that of a callback is the
 answer that it was to bring.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from nats.js.api import StorageType, StreamConfig
@@ -27,6 +30,7 @@ STREAM = "HOLDFAST_dead"
 SUBJECT_PREFIX = "holdfast.dead."
 MOST_REASON_BYTES = 1000
 _CALLBACK = b".callback"
+_CLAIM = b"Holdfast-Claim:"
 
 
 class Kind(enum.StrEnum):
@@ -129,6 +133,39 @@ def to_publish(letter: Letter) -> Publication:
         case DeadCallback():
             headers = f"NATS/1.0\r\nNats-Msg-Id: dead/callback/{message_id}\r\n{lines_of(letter.parked)}{died}\r\n"
             return Publication(subject + _CALLBACK, headers.encode("ascii"), write_answer(letter.answer))
+
+
+class Claim(NamedTuple):
+    """That somebody has begun to replay a letter."""
+
+    token: str
+    """Whose it is: of one try alone."""
+    at_ns: int
+    """When, in Unix nanoseconds."""
+    queue: str
+    """Where the call goes."""
+
+
+def to_claim(subject: bytes, headers: bytes, payload: bytes, sequence: int, claim: Claim) -> Publication:
+    """The letter that stands under a sequence, with a claim; refused as a conflict when it does not stand there."""
+    kept = [
+        line
+        for line in headers.split(b"\r\n")[1:]
+        if line and not line.startswith((b"Nats-", _CLAIM))  # what NATS added, or was of another message
+    ]
+    ours = (
+        f"NATS/1.0\r\nNats-Msg-Id: claim/{claim.token}\r\nNats-Expected-Last-Subject-Sequence: {sequence}\r\n"
+        f"Holdfast-Claim: {claim.token} {claim.at_ns} {claim.queue}\r\n"
+    )
+    return Publication(subject, b"\r\n".join([ours.encode("ascii") + kept[0], *kept[1:], b"", b""]), payload)
+
+
+def claim_of(headers: bytes) -> Claim | None:
+    """Who has begun to replay a letter; None: nobody."""
+    words = (wire.header(headers, b"Holdfast-Claim") or b"").decode("ascii", "replace").split()
+    if len(words) != 3 or not words[1].isdigit():
+        return None
+    return Claim(words[0], int(words[1]), words[2])
 
 
 def from_message(subject: bytes, headers: bytes, payload: bytes) -> Letter:

@@ -149,6 +149,12 @@ def replayed(invocation: Invocation, died_at_ns: int) -> Invocation:
     return invocation._replace(message_id=message_id, attempts=(), expires_at_ns=None)
 
 
+def replay_of(message_id: str) -> int | None:
+    """When the call died whose replay has this message id, in Unix nanoseconds; None: it is that of no replay."""
+    _, again, died_at = message_id.partition(_REPLAYED)
+    return int(died_at) if again and died_at.isdigit() else None
+
+
 def original_of(message_id: str) -> str:
     """The message id that a call was accepted with, whether or not it was replayed since."""
     return message_id.partition(_REPLAYED)[0]

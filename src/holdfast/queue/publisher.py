@@ -8,7 +8,8 @@ is worked off in one loop. What becomes of a publish:
     refused             done(QueueRefused): JetStream answered with an error, nothing is stored
     not ready           JetStream is starting or electing a leader: published again after AGAIN_S
     connection lost     nobody knows whether it is stored: published again when the connection is back
-    too late            done(QueueUnavailable), or the last refusal, `timeout_s` after the first try
+    too late            done(QueueUnavailable), or the last refusal, `timeout_s` after the first try; the error says
+                        whether a try was left without an answer, and may be stored
 
 Publishing again is safe because every message carries a Nats-Msg-Id: JetStream stores it once and answers the second
 time with the sequence of the first. While there is no connection new publishes are refused at once: what waits in our
@@ -33,7 +34,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
-from holdfast.errors import QueueError, QueueRefused, QueueUnavailable
+from holdfast.errors import NotSent, QueueError, QueueRefused, QueueUnavailable
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.message import Publication
@@ -94,6 +95,7 @@ class Publisher:
         self._pending: dict[int, _Pending] = {}
         self._refusals: dict[int, QueueError] = {}  # of those that were answered `not ready`: the last answer
         self._again: list[int] = []  # those that were answered `not ready`, until they are sent again
+        self._lost_at = 0  # the number of the last publish that may have been on its way when the connection was lost
         self._again_timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         connection.subscribe(self._inbox + b".*", self._confirmed)
@@ -147,9 +149,9 @@ class Publisher:
     def _why_not(self, size: int) -> QueueError:
         connection = self._connection
         if not connection.connected:
-            return QueueUnavailable("NATS is not connected")
+            return NotSent("NATS is not connected")
         if connection.congested:
-            return QueueUnavailable("NATS does not take messages as fast as they come")
+            return NotSent("NATS does not take messages as fast as they come")
         # The server would end the connection, and with it everything else that is under way.
         return QueueRefused(413, 0, f"{size} bytes are more than the {connection.max_payload} that NATS takes")
 
@@ -239,15 +241,19 @@ class Publisher:
             if pending.deadline > now:
                 break
             late.append(number)
+        refused = set(self._again)
         for number in late:
             silent = QueueUnavailable(f"JetStream gave no confirmation within {self._timeout_s:g} s")
-            self._end(number, self._refusals.get(number, silent))
+            error = self._refusals.get(number, silent)
+            error.perhaps_stored = number <= self._lost_at or number not in refused
+            self._end(number, error)
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if self._pending else None
 
     # ---- the connection's listener
 
     def lost(self) -> None:
         """What is under way waits for the connection, as long as its time lasts."""
+        self._lost_at = self._next
 
     def back(self) -> None:
         """Publish again what nobody confirmed: it may be stored or not, and its id makes both safe."""

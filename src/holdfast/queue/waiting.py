@@ -193,6 +193,14 @@ async def remove_callback(connection: Connection, record: CallRecord) -> None:
     await _remove_all(connection, dead_letter.STREAM, letter)
 
 
+async def callback_waits(connection: Connection, call_id: CallId, message_id: str) -> bool:
+    """Whether a callback of one call waits for its next attempt, or is being tried."""
+    for pattern in parked_callback.subjects_of_call(call_id, message_id):
+        if await last_by_leader(connection, parked_callback.STREAM, pattern.decode()) is not None:
+            return True
+    return False
+
+
 async def _remove_parked(connection: Connection, call_id: CallId, message_id: str = "*") -> list[tuple[str, int]]:
     return [
         place

@@ -20,9 +20,9 @@ from holdfast.queue import bodies
 from holdfast.queue.body_sweep import BodySweep, sweeping
 from holdfast.queue.connection import connect
 from holdfast.queue.consumer import consume
-from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.publisher import Publisher
+from holdfast.queue.reconcile import reconciled
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_consumer, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
@@ -100,11 +100,12 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             inside=pool, outside=outside, secrets=secrets, settings=settings, policies=policies, sender=sender
         )
         settlement = CallbackSettlement(connection, publisher, kept, callbacks)
+        letters = await stack.enter_async_context(reconciled(connection, publisher, kept))
         sweep = BodySweep(
             connection,
             stored,
             kept,
-            DeadLetters(connection, publisher, kept),
+            letters,
             age_s=settings.orphan_body_age_s,
             results_max_bytes=nats.results_max_bytes,
         )

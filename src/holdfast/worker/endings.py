@@ -24,8 +24,9 @@ from typing import NamedTuple
 
 import structlog
 
-from holdfast import telemetry
+from holdfast import owed, telemetry
 from holdfast.invocation import Attempt, Invocation
+from holdfast.owed import OWED
 from holdfast.queue import dead_letter, parked_callback
 from holdfast.queue.answer import KeptAnswer
 from holdfast.queue.body_sweep import BodySweep
@@ -133,6 +134,7 @@ class Endings:
         """The call has ended: tell whoever asked to be told, and write it down. HOT."""
         invocation = running.invocation
         at_ns = time.time_ns()
+        running.owes = OWED.note(owed.ended(invocation.call_id, at_ns))
         failed = end.status is CallStatus.FAILED
         url = invocation.callback_url
         if failed and invocation.failure_callback_url is not None:
@@ -157,8 +159,10 @@ class Endings:
     async def cancelled(self, running: Running) -> None:
         """The call was cancelled while it was run: nobody is called back."""
         invocation = running.invocation
+        at_ns = time.time_ns()
+        running.owes = OWED.note(owed.ended(invocation.call_id, at_ns))
         record = CallRecord.of(invocation, self._queue, CallStatus.RUNNING)
-        await self._recorder.keep(running, record.cancelled(time.time_ns(), "cancelled while it was run"), b"")
+        await self._recorder.keep(running, record.cancelled(at_ns, "cancelled while it was run"), b"")
         if invocation.body is not None:
             self._sweep.ended(invocation.body)
 

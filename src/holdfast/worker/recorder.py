@@ -12,6 +12,7 @@ import structlog
 
 from holdfast import telemetry
 from holdfast.errors import QueueUnavailable
+from holdfast.owed import NO_SLOT
 from holdfast.queue.record import CallRecord, CallStatus, UnreadableRecord
 from holdfast.queue.records import Conflict, Records, Stored
 from holdfast.queue.succession import is_same_end, may_follow
@@ -42,7 +43,7 @@ class Recorder:
             running.sequence = await self._records.put(record, body, running.sequence)
         except (Conflict, QueueUnavailable):
             return await self._keep_instead(running, record, body)
-        _count(record)
+        _count(running, record)
         return record
 
     async def _keep_instead(self, running: Running, record: CallRecord, body: bytes) -> CallRecord:
@@ -55,13 +56,15 @@ class Recorder:
                 before = running.sequence
                 stands = await self._what_stands(running, record)
                 if stands is not None and not may_follow(stands, record):
-                    _count_kept_out(stands, record)
+                    _count_kept_out(running, stands, record)
                     return stands
                 if running.sequence == before:
                     await asyncio.sleep(LEADER_BUSY_S)
             else:
                 if stands is None or not is_same_end(stands, record):
-                    _count(record)
+                    _count(running, record)
+                else:
+                    running.settle_owed()
                 return record
 
     async def _what_stands(self, running: Running, record: CallRecord) -> CallRecord | None:
@@ -76,13 +79,14 @@ class Recorder:
         return stored.record if isinstance(stored, Stored) else None
 
 
-def _count(record: CallRecord) -> None:
+def _count(running: Running, record: CallRecord) -> None:
     """Count a record that was written, when it is that of an end. HOT."""
     if record.status.is_end:
-        telemetry.ENDS[record.function, record.status].inc()
+        owes, running.owes = running.owes, NO_SLOT
+        telemetry.ENDS.count(record.function, record.status, owes)
 
 
-def _count_kept_out(stands: CallRecord, record: CallRecord) -> None:
+def _count_kept_out(running: Running, stands: CallRecord, record: CallRecord) -> None:
     """Count an end that was not written: another worker ended the call before, or it has ended under a later one's id.
 
     Whoever cancelled a call was told so: then the run that ended meanwhile is none that counts.
@@ -90,6 +94,8 @@ def _count_kept_out(stands: CallRecord, record: CallRecord) -> None:
     if not record.status.is_end:
         return
     if stands.message_id != record.message_id:
-        telemetry.ENDS[record.function, record.status].inc()
-    elif stands.status is not CallStatus.CANCELLED:
+        _count(running, record)
+        return
+    running.settle_owed()
+    if stands.status is not CallStatus.CANCELLED:
         telemetry.RUN_TWICE.inc()

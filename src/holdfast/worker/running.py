@@ -14,6 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from holdfast.invocation import CallId, Invocation
+from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, CallStatus
@@ -41,6 +42,7 @@ class Running:
         "ended",
         "interim",
         "invocation",
+        "owes",
         "park",
         "parking",
         "sequence",
@@ -61,6 +63,8 @@ class Running:
         """Parks it; gives the record that says so."""
         self.told_since = 0.0
         """When the first attempt to call back began, by the loop's clock."""
+        self.owes = NO_SLOT
+        """The count of the call's end, from before its record is sent until it is counted."""
         self.sequence = 0
         """Of the record that the next write replaces; 0: there is none."""
         self.since = since
@@ -77,6 +81,14 @@ class Running:
     def interim_due(self) -> bool:
         """Whether a call that is run for long has no record of that, and none is on its way."""
         return self.interim is None and not self.written and not self.ended
+
+    def settle_owed(self, *, doubtful: bool = False) -> None:
+        """No count is owed any more, or nobody here learns whether it is."""
+        owes, self.owes = self.owes, NO_SLOT
+        if doubtful:
+            OWED.doubt(owes)
+        else:
+            OWED.strike(owes)
 
     def was_cancelled(self) -> bool:
         """Whether somebody cancelled the call while it was here."""
@@ -108,7 +120,9 @@ class RunningCalls:
         return running
 
     def end(self, running: Running) -> None:
-        """Forget a call."""
+        """Forget a call. What it still owes was sent and not confirmed, as when the worker stops meanwhile."""
+        if running.owes:
+            running.settle_owed(doubtful=True)
         self._calls.pop(running.invocation.message_id, None)
 
     def close(self) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from holdfast.errors import BadRequest
 from holdfast.function import FunctionRef
-from holdfast.gateway.idempotency import Idempotency, id_of_key_in_0_1, identified
+from holdfast.gateway.idempotency import Idempotency, Once, id_of_key_in_0_1, identified
 from holdfast.gateway.large_body import LargeBodies
 from holdfast.gateway.unstored import Unstored
 from holdfast.invocation import CallId, Invocation, is_issued_id
+from holdfast.owed import NO_SLOT
 from holdfast.queue.bodies import Bodies
 from holdfast.queue.chains import Chains
 from holdfast.queue.connection import connect
@@ -119,7 +120,7 @@ async def test_a_key_whose_call_ended_otherwise_than_well_begins_anew_each_time(
         await gateway.end(ids[-1], status)
     last = await gateway.store(CALL, KEY, QUEUE, None)
     await gateway.end(last.call_id, CallStatus.SUCCEEDED)
-    assert (await gateway.store(CALL, KEY, QUEUE, None)) == last._replace(known=True)
+    assert (await gateway.store(CALL, KEY, QUEUE, None)) == last._replace(known=True, owes=NO_SLOT)
 
 
 async def test_a_key_whose_earlier_calls_are_forgotten_still_means_its_latest(queue: Queue, gateway: Gateway) -> None:
@@ -130,7 +131,7 @@ async def test_a_key_whose_earlier_calls_are_forgotten_still_means_its_latest(qu
     stored = await gateway.records.read(latest.call_id, surely=True)
     assert isinstance(stored, Stored)
     await queue.api("STREAM.PURGE.HOLDFAST_calls", seq=stored.sequence)
-    assert (await gateway.store(CALL, KEY, QUEUE, None)) == latest._replace(known=True)
+    assert (await gateway.store(CALL, KEY, QUEUE, None)) == latest._replace(known=True, owes=NO_SLOT)
 
 
 async def test_a_key_that_version_0_1_accepted_is_known_unless_its_call_failed(queue: Queue, gateway: Gateway) -> None:
@@ -139,7 +140,7 @@ async def test_a_key_that_version_0_1_accepted_is_known_unless_its_call_failed(q
     publisher = Publisher(queue.connection, 10)
     await publisher.confirm(*to_publish(QUEUE, old))
     once = await gateway.store(CALL._replace(accepted_at_ns=5), KEY, QUEUE, None)
-    assert once == (old.call_id, 1, True)
+    assert once == Once(old.call_id, 1, known=True)
     with pytest.raises(BadRequest):
         await gateway.store(OTHER, KEY, QUEUE, None)
     await gateway.end(old.call_id, CallStatus.SUCCEEDED)
