@@ -96,6 +96,21 @@ async def test_a_letter_is_replayed_once_or_dropped_however_many_ask_at_the_same
         assert Counter(run.call_id for run in play.runs) == Counter([*ids, *replayed])
 
 
+async def test_a_dead_callback_is_sent_once_however_many_replay_it_at_the_same_moment(tmp_path: Path) -> None:
+    async with scene(tmp_path, "--no-auth", "--gateways", "2") as play:
+        play.callbacks.answer = 410
+        traffic = play.traffic(1, (Kind("plain", 1, {}),))
+        await traffic.send(LETTERS, 8)
+        await metrics_when(play.server, lambda now: now.total("holdfast_dead_letters_kept") == LETTERS)
+        play.callbacks.answer = 200
+        told = await act_at_once(play.server, "replay", "replay", "replay")
+        assert Counter(letter.split()[0] for ids in told for letter in ids) == Counter(traffic.sent.accepted.keys())
+        await play.callbacks.wait_for_ids(set(traffic.sent.accepted))
+        assert (await play.balance(traffic)).told_again == 0
+        await accounted_for(play.server)
+        assert len(play.runs) == LETTERS
+
+
 @pytest.mark.parametrize("where", BROKEN_OFF)
 async def test_a_replay_whose_gateway_is_killed_is_completed_once(tmp_path: Path, where: str) -> None:
     async with (

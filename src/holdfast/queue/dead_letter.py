@@ -23,6 +23,7 @@ from holdfast.function import FunctionRef
 from holdfast.invocation import CallId, Invocation
 from holdfast.queue import parked_callback, wire
 from holdfast.queue.answer import KeptAnswer, read_answer, stored_line, write_answer
+from holdfast.queue.api import Found
 from holdfast.queue.message import Publication, Undecodable, fields_of, from_delivery
 from holdfast.queue.parked_callback import ParkedCallback, lines_of
 
@@ -146,18 +147,19 @@ class Claim(NamedTuple):
     """Where the call goes."""
 
 
-def to_claim(subject: bytes, headers: bytes, payload: bytes, sequence: int, claim: Claim) -> Publication:
-    """The letter that stands under a sequence, with a claim; refused as a conflict when it does not stand there."""
+def to_claim(found: Found, claim: Claim) -> Publication:
+    """The letter that was found, with a claim; refused as a conflict when it stands there no longer."""
     kept = [
         line
-        for line in headers.split(b"\r\n")[1:]
+        for line in found.headers.split(b"\r\n")[1:]
         if line and not line.startswith((b"Nats-", _CLAIM))  # what NATS added, or was of another message
     ]
     ours = (
-        f"NATS/1.0\r\nNats-Msg-Id: claim/{claim.token}\r\nNats-Expected-Last-Subject-Sequence: {sequence}\r\n"
+        f"NATS/1.0\r\nNats-Msg-Id: claim/{claim.token}/{claim.at_ns}\r\n"
+        f"Nats-Expected-Last-Subject-Sequence: {found.sequence}\r\n"
         f"Holdfast-Claim: {claim.token} {claim.at_ns} {claim.queue}\r\n"
     )
-    return Publication(subject, b"\r\n".join([ours.encode("ascii") + kept[0], *kept[1:], b"", b""]), payload)
+    return Publication(found.subject, ours.encode("ascii") + b"\r\n".join([*kept, b"", b""]), found.payload)
 
 
 def claim_of(headers: bytes) -> Claim | None:

@@ -25,7 +25,7 @@ from holdfast import owed, telemetry
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import CallId
-from holdfast.owed import OWED
+from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue import wire
 from holdfast.queue.api import TIMEOUT_S, delete, last_by_leader
 from holdfast.queue.connection import Connection
@@ -42,7 +42,7 @@ from holdfast.queue.dead_letter import (
     to_claim,
 )
 from holdfast.queue.evidence import call_held
-from holdfast.queue.message import Publication, replayed, to_publish
+from holdfast.queue.message import replayed, to_publish
 from holdfast.queue.parked_callback import to_publish_now
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
@@ -60,8 +60,7 @@ class Kept(NamedTuple):
     sequence: int
     claim: Claim | None
     """Who has begun to replay it."""
-    message: Publication
-    """As it is stored."""
+    subject: bytes
 
     @property
     def in_hand(self) -> bool:
@@ -103,7 +102,8 @@ class DeadLetters:
                 raise QueueUnavailable(f"dead letters cannot be read: {wire.status_text(message.headers)}")
             after = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
             subject = wire.header(message.headers, b"Nats-Subject") or b""
-            yield _kept(subject, message.headers, message.payload, after)
+            letter = from_message(subject, message.headers, message.payload)
+            yield Kept(letter, after, claim_of(message.headers), subject)
 
     async def replay(self, kept: Kept, queue: str) -> bool:
         """Have it done again; False: somebody else has it, or had. `queue` is where a call goes. Raises QueueError.
@@ -150,12 +150,20 @@ class DeadLetters:
         claim = Claim(secrets.token_hex(16), time.time_ns(), queue)
         owes = OWED.note(owed.replay(call_id, message_id, claim.token))
         try:
-            sequence = await self._claim(kept, claim)
+            sequence = await self._claim(kept.subject, kept.sequence, claim)
             if sequence is None:
                 OWED.strike(owes)
                 return False
             if kept.claim is None or not await self._is_published(letter):
-                await self._publish(letter, queue)
+                try:
+                    await self._publish(letter, queue)
+                except QueueRefused as error:
+                    if not error.perhaps_stored:
+                        # It would be refused again, so nobody goes on by himself: the letter waits for who asks next.
+                        await self._claim(kept.subject, sequence, claim._replace(at_ns=0))
+                        OWED.strike(owes)
+                        owes = NO_SLOT
+                    raise
             if letter.kind is Kind.CALL:
                 begun, owes = owes, OWED.note(owed.replayed(call_id, message_id, claim.token))
                 OWED.strike(begun)
@@ -169,17 +177,19 @@ class DeadLetters:
             raise
         return removed
 
-    async def _claim(self, kept: Kept, claim: Claim) -> int | None:
-        """Have a letter for ourselves; its new sequence, None when somebody was faster."""
+    async def _claim(self, subject: bytes, sequence: int, claim: Claim) -> int | None:
+        """Write a claim into the letter that stands there; its new sequence, None when somebody was faster."""
+        found = await last_by_leader(self._connection, STREAM, subject.decode())
+        if found is None or found.sequence != sequence:
+            return None
         try:
-            return await self._publisher.confirm(*to_claim(*kept.message, kept.sequence, claim))
+            return await self._publisher.confirm(*to_claim(found, claim))
         except QueueRefused as error:
             if error.err_code not in WRONG_SEQUENCE:
                 raise
         # It may be ours that stands there: published, its confirmation lost with the connection, published again.
-        found = await last_by_leader(self._connection, STREAM, kept.message.subject.decode())
-        standing = None if found is None else claim_of(found.headers)
-        return found.sequence if found is not None and standing == claim else None
+        found = await last_by_leader(self._connection, STREAM, subject.decode())
+        return found.sequence if found is not None and claim_of(found.headers) == claim else None
 
     async def _is_published(self, letter: Letter) -> bool:
         """Whether the replay of a letter got as far as to be run, or told."""
@@ -189,8 +199,9 @@ class DeadLetters:
             return held is not None
         stored = await self._records.read(invocation.call_id, surely=True)
         if isinstance(stored, Stored) and stored.record.message_id == invocation.message_id:
-            record = stored.record
-            if record.callback is not CallbackStatus.PENDING or record.callback_attempts:
+            # Before it is published the record still says that it failed, or that it is pending and was never tried.
+            callback, attempts = stored.record.callback, stored.record.callback_attempts
+            if callback is not CallbackStatus.FAILED and (callback is not CallbackStatus.PENDING or attempts):
                 return True
         return await callback_waits(self._connection, invocation.call_id, invocation.message_id)
 
@@ -227,11 +238,6 @@ class DeadLetters:
             except Conflict:
                 continue
             return
-
-
-def _kept(subject: bytes, headers: bytes, payload: bytes, sequence: int) -> Kept:
-    letter = from_message(subject, headers, payload)
-    return Kept(letter, sequence, claim_of(headers), Publication(subject, headers, payload))
 
 
 def again_id(letter: Letter) -> str:

@@ -26,7 +26,9 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.evidence import call_held, end_held
 from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallStatus
 from holdfast.queue.records import Records
+from holdfast.queue.waiting import remove
 
 LOOK_EVERY_S = 2.0
 # A look at no doubt is the names of one folder.
@@ -128,6 +130,9 @@ class Reconciler:
             record = await end_held(self._records, call_id, int(words[0]))
             if record is None:
                 return False
+            if record.status is CallStatus.CANCELLED:
+                # Who wrote that may have got no further: what it was to remove would wait, and count, until its time.
+                await remove(self._connection, record.queue, call_id)
             telemetry.ENDS[record.function, record.status].inc()
             log.info("end was recorded without confirmation", call_id=call_id, status=record.status)
             return True

@@ -52,6 +52,7 @@ def counted() -> tuple[int, int]:
 
 class Bench:
     def __init__(self, queue: Queue, folder: Path) -> None:
+        self.queue = queue
         self.publisher = Publisher(queue.connection, 10)
         self.records = Records(queue.connection, self.publisher)
         letters = DeadLetters(queue.connection, self.publisher, self.records)
@@ -113,6 +114,17 @@ async def test_an_end_is_counted_by_whose_record_stands(bench: Bench) -> None:
     await bench.reconciler.look()
     assert bench.more == (0, 1)
     assert len(OWED.doubtful) == 1
+
+
+async def test_a_cancel_that_got_no_further_than_its_record_is_completed(bench: Bench) -> None:
+    await bench.store(call("cancelled"))
+    record = CallRecord.of(call("cancelled"), QUEUE, CallStatus.WAITING)
+    await bench.records.put(record.cancelled(7, "cancelled before it was run"), b"", 0)
+    assert await bench.queue.left() == 1
+    doubt(owed.ended("cancelled", 7))
+    await bench.reconciler.look()
+    assert await bench.queue.left() == 0
+    assert OWED.doubtful == set()
 
 
 async def test_of_those_who_send_a_call_with_a_key_the_one_whose_message_is_stored_counts_it(bench: Bench) -> None:
