@@ -68,7 +68,9 @@ class Roundtrips:
         self.failures = 0
         self.again = 0
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
-        self._run_id = b"bench-%x" % time.time_ns()
+        """By the path that its callback comes to: each slot has its own, and one call at a time."""
+        self._ended: dict[bytes, bytes] = {}
+        """The `X-Call-Id` of the last call of each path that was called back."""
 
     async def run(self) -> dict[str, Any]:
         """Warm up, measure, let the calls under way finish."""
@@ -96,32 +98,32 @@ class Roundtrips:
         }
 
     def _called_back(self, request: bytes) -> None:
-        waiting = self._waiting.pop(call_id(request), None)
-        if waiting is None or waiting.done():
+        path, call = request[5 : request.index(b" ", 5)], call_id(request)
+        waiting = self._waiting.get(path)
+        if waiting is None or waiting.done() or self._ended.get(path) == call:
             self.again += 1
         else:
+            self._ended[path] = call
             waiting.set_result(request)
 
     async def _call_again_and_again(self, slot: int, receiver_port: int, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         spec = self.spec
-        head = (
+        path = f"/slot/{slot}"
+        # Without an X-Call-Id, as most calls come.
+        request = (
             f"POST {spec.target} HTTP/1.1\r\nHost: 127.0.0.1:{spec.port}\r\nContent-Type: text/plain\r\n"
             f"Content-Length: {len(spec.body)}\r\n"
-            f"X-Callback-Url: http://127.0.0.1:{receiver_port}/slot/{slot}\r\nX-Call-Id: "
+            f"X-Callback-Url: http://127.0.0.1:{receiver_port}{path}\r\n\r\n{spec.body}"
         ).encode()
-        tail = b"\r\n\r\n" + spec.body.encode()
         transport, connection = await loop.create_connection(_Calls, "127.0.0.1", spec.port)
-        number = 0
         try:
             while not stop.is_set():
-                call = b"%s-%d-%d" % (self._run_id, slot, number)
-                number += 1
                 try:
                     async with asyncio.timeout(CALL_TIMEOUT_S):
-                        await self._one_call(call, head + call + tail, connection)
+                        await self._one_call(path.encode(), request, connection)
                 except TimeoutError:
-                    raise BenchError(f"{call.decode()} did not call back within {CALL_TIMEOUT_S} s") from None
+                    raise BenchError(f"a call of {path} did not call back within {CALL_TIMEOUT_S} s") from None
                 if spec.pause_s:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(spec.pause_s):
@@ -129,15 +131,15 @@ class Roundtrips:
         finally:
             transport.abort()
 
-    async def _one_call(self, call: bytes, request: bytes, connection: _Calls) -> None:
+    async def _one_call(self, path: bytes, request: bytes, connection: _Calls) -> None:
         loop = asyncio.get_running_loop()
-        callback = self._waiting[call] = loop.create_future()
+        callback = self._waiting[path] = loop.create_future()
         sent_ns, sent = time.time_ns(), time.perf_counter()
         status = await connection.send(request)
         times = self.times
         if status != b"202":
             self.failures += 1
-            del self._waiting[call]
+            del self._waiting[path]
             return
         times.accepted.append(time.perf_counter() - sent)
         request = await callback

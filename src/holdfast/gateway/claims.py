@@ -29,6 +29,7 @@ from holdfast.queue.api import delete
 from holdfast.queue.chains import Chains
 from holdfast.queue.connection import Connection
 from holdfast.queue.message import recorded_message_id
+from holdfast.queue.record import UnreadableRecord
 from holdfast.queue.records import Conflict, Records, Stored
 
 QUEUES_KNOWN_FOR_S = 1.0
@@ -93,7 +94,10 @@ class Claims:
             try:
                 return await self._records.put(record, b"", replaces)
             except Conflict:
-                stored = await self._records.read(first.call_id, surely=True)
+                try:
+                    stored = await self._records.read(first.call_id, surely=True)
+                except UnreadableRecord:
+                    return 0  # whosever it is, it is not this call's
                 if isinstance(stored, Stored) and not await self._unstored.was_never(stored):
                     return 0
                 replaces = 0 if stored is None else stored.sequence
