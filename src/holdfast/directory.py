@@ -403,12 +403,15 @@ class Directory:
         if said.out_of_reach and not entry.out_of_reach:
             log.error("function cannot be called from this host", function=str(ref), reason=said.trouble)
         entry.out_of_reach = said.out_of_reach
-        entry.named = entry.origins = said.origins
+        if entry.named != said.origins:
+            # Those that are known already stay the same objects: the pool finds their connections faster.
+            entry.named = said.origins
+        entry.origins = entry.named
         if not entry.prefix:
-            resting = [until for one in said.origins if (until := self._unreachable.rests_until(one, now))]
+            resting = [until for one in entry.named if (until := self._unreachable.rests_until(one, now))]
             entry.rests_until = min(resting, default=0.0)
             if resting:
-                entry.origins = tuple(one for one in said.origins if not self._unreachable.rests_until(one, now))
+                entry.origins = tuple(one for one in entry.named if not self._unreachable.rests_until(one, now))
         entry.fresh_until = now + FRESH_S
         self.provider_id = said.provider_id
         self._unknown.pop(ref, None)
