@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import pyfiglet
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, SettingError
 
 FUNCTION = "figlet"
 BODY = "Hi"
@@ -66,7 +66,7 @@ class Check:
 
 def run() -> bool:
     """Run the demo, print it, stop everything. Gives whether everything was as it should be; Ctrl-C is let through."""
-    with _terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
+    with _terminated_as_interrupted(), _temporary_folder() as folder:
         try:
             checks = _show(Path(folder))
         except DemoFailed as error:
@@ -78,6 +78,18 @@ def run() -> bool:
     failed = sum(not check.passed for check in checks)
     _say(f"\n{failed} of {len(checks)} checks failed." if failed else "\nEverything is as it should be.")
     return not failed
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """Raises SettingError when there is no place for one."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="holdfast-demo-")
+    except OSError as error:
+        expected = f"a folder for temporary files that can be written ({error.strerror or error})"
+        raise SettingError("TMPDIR", os.environ.get("TMPDIR", ""), expected) from error
+    with made as folder:
+        yield folder
 
 
 def _show(folder: Path) -> list[Check]:

@@ -16,6 +16,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from holdfast.function import FunctionRef
 from holdfast.host import host_id
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import request_message
+from holdfast.unexpected import Work, alone, guarded
 from holdfast.unreachable import Unreachable
 
 FRESH_S = 1.0
@@ -293,6 +295,7 @@ class Directory:
         self._stale.add(entry.ref)
         self._renewing.add(entry.ref)
 
+    @guarded(Work.DIRECTORY)
     def _begin_renewal(self) -> None:
         self._gathering = None
         by_namespace: dict[str, list[FunctionRef]] = {}
@@ -301,7 +304,8 @@ class Directory:
         self._stale.clear()
         for refs in by_namespace.values():
             for first in range(0, len(refs), MOST_TOGETHER):
-                task = self._tasks.create_task(self._renew_all(refs[first : first + MOST_TOGETHER]), name="renew")
+                renew = partial(self._renew_all, refs[first : first + MOST_TOGETHER])
+                task = self._tasks.create_task(alone(Work.DIRECTORY, renew, lambda _: None), name="renew")
                 self._renewals.add(task)
                 task.add_done_callback(self._renewals.discard)
 
@@ -329,7 +333,8 @@ class Directory:
         """The look-up under way for a function, or a new one; one at a time for each function."""
         task = self._lookups.get(ref)
         if task is None:
-            task = self._lookups[ref] = self._tasks.create_task(self._refresh(ref), name=f"look up {ref}")
+            looking = alone(Work.DIRECTORY, partial(self._refresh, ref), _unusable, function=str(ref))
+            task = self._lookups[ref] = self._tasks.create_task(looking, name=f"look up {ref}")
             task.add_done_callback(lambda _: self._lookups.pop(ref, None))
         return task
 
@@ -337,7 +342,8 @@ class Directory:
         """The long-poll under way for a function, or a new one; one at a time for each function."""
         task = self._polls.get(ref)
         if task is None:
-            task = self._polls[ref] = self._tasks.create_task(self._held(ref), name=f"wait for {ref}")
+            waiting = alone(Work.DIRECTORY, partial(self._held, ref), _unusable, function=str(ref))
+            task = self._polls[ref] = self._tasks.create_task(waiting, name=f"wait for {ref}")
             task.add_done_callback(lambda _: self._polls.pop(ref, None))
         return task
 
@@ -418,12 +424,17 @@ class Directory:
         return entry
 
 
+def _unusable(error: Exception) -> ProviderUnavailable:
+    """What a look-up gives that failed as nobody expected: the provider's answer is nothing to go by."""
+    return ProviderUnavailable(f"the provider's answer cannot be used: {error!r}")
+
+
 def _read_json(answer: Answer) -> Any:
     if answer.status != 200:
         raise ProviderUnavailable(f"the provider answered {answer.status}")
     try:
         return json.loads(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProviderUnavailable(f"the provider's answer is not JSON: {error}") from error
 
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest, multiprocess
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Metric,
+    generate_latest,
+    multiprocess,
+    values,
+)
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
@@ -115,6 +123,15 @@ def invocations() -> dict[str, int]:
                 name = sample.labels["function_name"]
                 counts[name] = counts.get(name, 0) + int(sample.value)
     return counts
+
+
+def count_in(folder: Path) -> None:
+    """Have this process, and those that it starts, count in a folder that was not there yet when it started.
+
+    What has labels and was not counted before is counted there.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 def forget_process(pid: int, folder: Path) -> None:

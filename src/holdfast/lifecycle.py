@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from holdfast import sockets
+from holdfast import sockets, telemetry
 from holdfast.errors import HoldfastError, SettingError
 from holdfast.tally import write_all
 
@@ -66,6 +66,7 @@ def run_part(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 def _asked_to_stop(number: signal.Signals, stop: asyncio.Event) -> None:
     if stop.is_set():
         log.warning("second signal, ending at once", signal=number.name)
+        telemetry.drain_log()
         os._exit(EXIT_SECOND_SIGNAL)
     log.info("stopping", signal=number.name)
     stop.set()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, cast
 
 from holdfast.errors import StartError
+from holdfast.unexpected import Work, alone, guarded, set_aside
 
 Stream = Literal["stdout", "stderr"]
 DataSink = Callable[[Stream, bytes], None]
@@ -189,10 +190,10 @@ async def supervise(
     """Keep one command running until cancelled, which ends it in order.
 
     It is started again whenever it ends: at once the first time, then after growing pauses. `on_start(pid)` is called
-    after each start, `on_exit(code)` after each end that was not asked for; either may raise to end the supervision.
+    after each start, `on_exit(code)` after each end that was not asked for; it may raise to end the supervision.
     `after_exit()` follows and is waited for, so that the next process finds nothing of the one before.
     A start that fails counts as an exit with code 127; `on_refused(error)` hears why. Without it, raises StartError
-    when the first start fails.
+    when the first start fails. An error that nobody expected counts so too, and is set aside.
     """
     failures = 0
     begun = False
@@ -212,10 +213,13 @@ async def supervise(
             elif not begun:
                 raise
             code = 127
+        except Exception as error:  # noqa: BLE001 - the next start may go well
+            set_aside(Work.CHILDREN, error, command=argv[0])
+            code = 127
         if on_exit is not None:
             on_exit(code)
         if after_exit is not None:
-            await after_exit()
+            await alone(Work.CHILDREN, after_exit, lambda _: None, command=argv[0])
         if time.monotonic() - started >= RESTART_RESET_AFTER_S:
             failures = 0
         await asyncio.sleep(restart_pause_s(failures))
@@ -245,6 +249,7 @@ class LineCutter:
             if rest:
                 self._emit(stream, rest)
 
+    @guarded(Work.CHILDREN)  # a line that is not understood must not end the reading of the others
     def _emit(self, stream: Stream, line: bytes) -> None:
         self._on_line(stream, line.decode(errors="replace").rstrip("\r"))
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
 from holdfast.duration import parse_duration
 from holdfast.errors import SettingError
 from holdfast.function import DEFAULT_NAMESPACE
+from holdfast.nats_address import read_servers, without_credentials
 from holdfast.queue_name import RULE as QUEUE_RULE
 from holdfast.queue_name import problem_with
+from holdfast.web_address import check_url, in_url, is_host
 
 _METADATA = "holdfast.setting"
 
@@ -38,7 +39,7 @@ class Setting:
         try:
             return self.parse(text)
         except ValueError:
-            raise SettingError(self.name, text, self.expected) from None
+            raise SettingError(self.name, without_credentials(text), self.expected) from None
 
 
 def _setting(name: str, parse: Callable[[str], Any], expected: str, default: str, help: str) -> Any:  # noqa: A002 - the word of the reference
@@ -138,14 +139,41 @@ def _host_id() -> Any:
 
 def _url(name: str, default: str, help: str) -> Any:  # noqa: A002
     def parse(text: str) -> str:
-        if not text:
-            return text
-        parts = urlsplit(text)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(text)
-        return text.rstrip("/")
+        url = text.strip()
+        if url:
+            check_url(url)
+        return url.rstrip("/")
 
-    return _setting(name, parse, "a URL such as http://127.0.0.1:8081", default, help)
+    return _setting(
+        name, parse, "the URL of one server such as http://127.0.0.1:8081, without user and password", default, help
+    )
+
+
+def _host(name: str, default: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> str:
+        host = text.strip()
+        if not is_host(host):
+            raise ValueError(text)
+        return host
+
+    return _setting(name, parse, "a host's name or address, without port", default, help)
+
+
+def _hosts(name: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> tuple[str, ...]:
+        hosts = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not all(map(is_host, hosts)):
+            raise ValueError(text)
+        return hosts
+
+    return _setting(name, parse, "hosts' names, without port, separated by commas", "", help)
+
+
+def _nats_servers(name: str, help: str) -> Any:  # noqa: A002
+    def parse(text: str) -> str:
+        return ",".join(read_servers(text)) if text else text
+
+    return _setting(name, parse, "URLs of NATS servers, separated by commas", "", help)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +206,11 @@ class NatsSettings(Settings):
 
     PART: ClassVar[str] = "nats"
 
-    nats_url: str = _text(
+    nats_url: str = _nats_servers(
         "nats_url",
-        "",
         "Servers, comma separated: nats://user:password@host:4222. Empty: faas_nats_address and faas_nats_port.",
     )
-    address: str = _text("faas_nats_address", "127.0.0.1", "Host of the NATS server, when nats_url is empty.")
+    address: str = _host("faas_nats_address", "127.0.0.1", "Host of the NATS server, when nats_url is empty.")
     port: int = _integer(
         "faas_nats_port", "4222", "Port of the NATS server, when nats_url is empty.", least=1, most=65535
     )
@@ -220,8 +247,8 @@ class NatsSettings(Settings):
     def servers(self) -> list[str]:
         """The servers as `nats://…` URLs, in the order given."""
         if self.nats_url:
-            return [part.strip() for part in self.nats_url.split(",") if part.strip()]
-        return [f"nats://{self.address}:{self.port}"]
+            return read_servers(self.nats_url)
+        return [f"nats://{in_url(self.address)}:{self.port}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +267,7 @@ class GatewaySettings(Settings):
 
     PART: ClassVar[str] = "gateway"
 
-    host: str = _text("gateway_host", "127.0.0.1", "Address to listen on.")
+    host: str = _host("gateway_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("gateway_port", "8080", "Port to listen on; 0: any free one.", most=65535)
     metrics_port: int = _integer(
         "gateway_metrics_port", "8082", "Port for /metrics and /healthz; 0: any free one.", most=65535
@@ -332,7 +359,7 @@ class GatewaySettings(Settings):
         "",
         "Folder of the basic-auth-user and basic-auth-password that the provider wants. Empty: those of basic_auth.",
     )
-    allowed_hosts: tuple[str, ...] = _names(
+    allowed_hosts: tuple[str, ...] = _hosts(
         "allowed_hosts",
         "Names by which /system may be called, besides localhost and addresses, when it is open (basic_auth=false) and "
         "gateway_host is a loopback address.",
@@ -406,7 +433,7 @@ class WorkerSettings(Settings):
         "",
         "The gateway, for callbacks to its functions. Empty: faas_gateway_address and faas_gateway_port.",
     )
-    gateway_address: str = _text("faas_gateway_address", "127.0.0.1", "Host of the gateway, when gateway_url is empty.")
+    gateway_address: str = _host("faas_gateway_address", "127.0.0.1", "Host of the gateway, when gateway_url is empty.")
     gateway_port: int = _integer(
         "faas_gateway_port", "8080", "Port of the gateway, when gateway_url is empty.", least=1, most=65535
     )
@@ -482,7 +509,7 @@ class WorkerSettings(Settings):
     write_debug: bool = _flag("write_debug", "false", "Log the headers and bodies of calls and callbacks.")
     print_body: bool = _flag("faas_print_body", "false", "Log the bodies of functions' answers.")
     host_id: str = _host_id()
-    host: str = _text("worker_host", "127.0.0.1", "Address for /metrics and /healthz.")
+    host: str = _host("worker_host", "127.0.0.1", "Address for /metrics and /healthz.")
     metrics_port: int = _integer(
         "worker_metrics_port", "8081", "Port for /metrics and /healthz; 0: any free one.", most=65535
     )
@@ -490,7 +517,7 @@ class WorkerSettings(Settings):
     @property
     def gateway(self) -> str:
         """The gateway's URL without a trailing slash."""
-        return self.gateway_url or f"http://{self.gateway_address}:{self.gateway_port}"
+        return self.gateway_url or f"http://{in_url(self.gateway_address)}:{self.gateway_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,9 +526,9 @@ class ProviderSettings(Settings):
 
     PART: ClassVar[str] = "provider"
 
-    host: str = _text("provider_host", "127.0.0.1", "Address to listen on.")
+    host: str = _host("provider_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("provider_port", "8083", "Port to listen on; 0: any free one.", most=65535)
-    replica_host: str = _text("replica_host", "127.0.0.1", "Address that the functions' replicas listen on.")
+    replica_host: str = _host("replica_host", "127.0.0.1", "Address that the functions' replicas listen on.")
     replica_announce: str = _text(
         "replica_announce",
         "",
@@ -560,8 +587,11 @@ class ProviderSettings(Settings):
 
     @property
     def data_folder(self) -> Path:
-        """The runtime's folder, absolute."""
-        return Path(self.data).resolve()
+        """The runtime's folder, absolute. Raises SettingError for a relative one when the current folder is gone."""
+        try:
+            return Path(self.data).resolve()
+        except FileNotFoundError:
+            raise SettingError("provider_data", self.data, "an absolute path: the current folder is gone") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,7 +608,7 @@ class WatchdogSettings(Settings):
     INSTANCE: ClassVar[str] = "HOLDFAST_WATCHDOG_INSTANCE"
     """Which replica this is: what requests that are meant for it name."""
 
-    host: str = _text("watchdog_host", "127.0.0.1", "Address to listen on.")
+    host: str = _host("watchdog_host", "127.0.0.1", "Address to listen on.")
     port: int = _integer("port", "8080", "Port to listen on; 0: any free one.", most=65535)
     mode: str = _choice(
         "mode",

@@ -18,6 +18,8 @@ from collections.abc import Callable
 
 from prometheus_client import Histogram
 
+from holdfast.unexpected import Work, guarded
+
 WRITE_AFTER_S = 0.05
 
 _changed: deque[Tally] = deque()
@@ -77,7 +79,12 @@ def write_all() -> None:
     with _writing:
         _timer = None
         while _changed:
-            _changed.popleft().write()
+            _write_one(_changed.popleft())
+
+
+@guarded(Work.COUNTING)
+def _write_one(tally: Tally) -> None:
+    tally.write()
 
 
 def _note(tally: Tally) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
-from typing import NamedTuple
+from typing import NamedTuple, TextIO, cast
 
 import structlog
 from prometheus_client import (
@@ -20,10 +19,13 @@ from prometheus_client import (
     Histogram,
 )
 
+from holdfast import unexpected
 from holdfast.function import FunctionRef
+from holdfast.line_writer import LineWriter
 from holdfast.owed import OWED
 from holdfast.settings import LogSettings
 from holdfast.tally import Observations, Tally
+from holdfast.unexpected import Telling, Work
 
 # --- gateway ---
 INVOCATION_SECONDS = Histogram(
@@ -177,6 +179,18 @@ LANES = Gauge(
 MOVED = Counter("holdfast_queue_moved", "Calls moved from a queue's line into their function's lane.", ["queue_name"])
 RUN_AGAIN = Counter("holdfast_function_attempts_again", "Attempts made again since the function's connection was lost.")
 
+# --- every part ---
+UNEXPECTED = Counter(
+    "holdfast_unexpected_errors",
+    "Errors that nobody expected and that cost one message or one step: each is a mistake of Holdfast's.",
+    ["loop"],
+)
+LOG_DROPPED = Counter(
+    "holdfast_log_lines_dropped",
+    "Lines of the log that could not be written: nobody reads them, or there is no room for them.",
+    ["part"],
+)
+
 
 class GatewayCounters:
     """The gateway's metrics of one function, their labels looked up once: a look-up costs more than the count."""
@@ -292,6 +306,10 @@ class Ends(dict[tuple[FunctionRef, str], Counter]):
 ENDS = Ends()
 
 
+STDOUT, STDERR = 1, 2
+
+log = structlog.get_logger()
+
 # What steers a terminal. Line ends and tabs stay: a value with one of them is quoted, and tracebacks have them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -305,7 +323,10 @@ def _without_controls(_logger: object, _method: str, event: structlog.typing.Eve
 
 
 def configure_logging(settings: LogSettings, part: str) -> None:
-    """Send every log line of this process to standard error as one event with fields, `part` among them."""
+    """Send every log line of this process to standard error as one event with fields, `part` among them.
+
+    A line that cannot be written is dropped and counted: neither a reader that is gone nor one that hangs is felt.
+    """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -319,16 +340,54 @@ def configure_logging(settings: LogSettings, part: str) -> None:
         renderer = structlog.processors.JSONRenderer()
     else:
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"), pad_event_to=0, pad_level=False
+            colors=os.isatty(STDERR) and not os.environ.get("NO_COLOR"), pad_event_to=0, pad_level=False
         )
+    global _lines  # noqa: PLW0603 - a process has one log
+    _lines = _writer(STDERR, part)
+    lines = cast("TextIO", _lines)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(part=part)
     # Libraries (nats-py, asyncio) log through the standard library: the same form, warnings and worse.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+_lines: LineWriter | None = None
+
+
+def drain_log() -> None:
+    """Wait a moment for the last lines: before a process ends that does not end by itself."""
+    if _lines is not None:
+        _lines.drain()
+
+
+def _writer(descriptor: int, part: str) -> LineWriter:
+    """Lines of this process to a descriptor; those that are lost are counted."""
+
+    def on_back(missing: int) -> None:
+        # The thread that writes has a context of its own.
+        log.warning("lines of the log are missing before this one", lines=missing, part=part)
+
+    # Looked up late: a supervisor learns only then where it counts.
+    return LineWriter(descriptor, on_dropped=lambda: LOG_DROPPED.labels(part).inc(), on_back=on_back)
+
+
+def say(text: str, part: str) -> None:
+    """Print to standard output as the log is written: what cannot be printed is dropped and counted."""
+    _writer(STDOUT, part).write(text + "\n")
+
+
+def _log_unexpected(work: Work, error: BaseException, times: int, about: dict[str, object]) -> None:
+    if times:
+        log.error("unexpected error again, going on", loop=work.value, times=times, error=repr(error), **about)
+    else:
+        log.error("unexpected error, going on", loop=work.value, exc_info=error, **about)
+
+
+unexpected.tell(Telling(lambda work: UNEXPECTED.labels(work.value).inc(), _log_unexpected))

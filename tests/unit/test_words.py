@@ -110,7 +110,12 @@ def test_an_empty_variable_counts_as_unset(part: type[Settings]) -> None:
         (WorkerSettings, "max_inflight", "0", "a whole number, 1 to 10000"),
         (GatewaySettings, "gateway_port", "70000", "a whole number, 0 to 65535"),
         (GatewaySettings, "basic_auth", "maybe", "true or false"),
-        (GatewaySettings, "functions_provider_url", "localhost:8083", "a URL such as http://127.0.0.1:8081"),
+        (
+            GatewaySettings,
+            "functions_provider_url",
+            "localhost:8083",
+            "the URL of one server such as http://127.0.0.1:8081, without user and password",
+        ),
         (LogSettings, "log_encoding", "xml", "console or json"),
     ],
 )

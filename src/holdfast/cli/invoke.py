@@ -135,8 +135,6 @@ class Call(NamedTuple):
 
 def _read_body(*, wanted: bool) -> bytes:
     """All of standard input. A person at a terminal is told that it is being read, and spared it for a plain GET."""
-    if sys.stdin is None:  # closed by the caller
-        return b""
     if sys.stdin.isatty():
         if not wanted:
             return b""

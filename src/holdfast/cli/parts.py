@@ -13,7 +13,9 @@ from typing import Literal
 import click
 
 from holdfast.cli.command import Command
-from holdfast.cli.values import queue_and_slots
+from holdfast.cli.values import host as host_to_listen_on
+from holdfast.cli.values import nats_servers, queue_and_slots
+from holdfast.errors import SettingError
 from holdfast.settings import (
     GatewaySettings,
     LogSettings,
@@ -22,6 +24,9 @@ from holdfast.settings import (
     WatchdogSettings,
     WorkerSettings,
 )
+
+# What `serve` tells its parts itself: what the environment says of these does not matter.
+_GIVEN_BY_SERVE = frozenset({"gateway_url", "functions_provider_url", "nats_url", "provider_data"})
 
 
 @click.command(
@@ -38,7 +43,12 @@ from holdfast.settings import (
     ],
 )
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address the gateway listens on."
+    "--host",
+    type=host_to_listen_on,
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address the gateway listens on.",
 )
 @click.option(
     "--port",
@@ -69,7 +79,12 @@ from holdfast.settings import (
     type=click.Path(exists=True, dir_okay=False),
     help="The stack.yml with the functions. Default: the samples that ship.",
 )
-@click.option("--nats", metavar="URL", help="Use this NATS server, or these, comma separated, instead of starting one.")
+@click.option(
+    "--nats",
+    type=nats_servers,
+    metavar="URL",
+    help="Use this NATS server, or these, comma separated, instead of starting one.",
+)
 @click.option(
     "--durability",
     type=click.Choice(["disk", "os"]),
@@ -131,6 +146,7 @@ def serve(
     Starts a NATS server, a gateway, a worker and the local function runtime, each a process of its own, and starts
     again what dies. State lives in one folder. A user and password for /system are made at the first start.
     """
+    _check_settings()
     _check_queues([name for name, _ in queues])
     from holdfast.serve import QueueWorker, ServeOptions, run  # noqa: PLC0415 - loaded to be run, not for --help
 
@@ -153,6 +169,16 @@ def serve(
     )
 
 
+def _check_settings() -> None:
+    """Read what the parts will read, so that it is refused once and before anything starts. Raises SettingError."""
+    given = {name: value for name, value in os.environ.items() if name not in _GIVEN_BY_SERVE}
+    for record in (GatewaySettings, WorkerSettings, ProviderSettings, NatsSettings):
+        record.from_environment(given)
+    from holdfast.callback_guard import CallbackGuard  # noqa: PLC0415 - loaded to be run, not for --help
+
+    CallbackGuard(GatewaySettings.from_environment(given).callback_allow)
+
+
 def _check_queues(names: list[str]) -> None:
     """The queues of --queue: once each and none of them the default one. Raises click.UsageError."""
     default = GatewaySettings.from_environment().queue
@@ -168,9 +194,12 @@ def _check_queues(names: list[str]) -> None:
 def _data_folder(named: Path | None) -> Path:
     if named is not None:
         return named
-    import platformdirs  # noqa: PLC0415 - needed only here
+    from holdfast.user_folders import data_folder  # noqa: PLC0415 - needed only here
 
-    return Path(platformdirs.user_data_dir("holdfast"))
+    folder = data_folder()
+    if folder is None:
+        raise SettingError("HOME", os.environ.get("HOME", ""), "the user's home folder; or name a folder with --data")
+    return folder
 
 
 @click.command(

@@ -44,8 +44,12 @@ def explain(error: HoldfastError, program: str) -> Problem:
             return Problem(str(error), (advice,), Exit.ERROR_ANSWER)
         case client.NotReady():
             return Problem(str(error), _not_ready(error.name, program), Exit.NOT_READY)
+        case client.LoginFileUnusable():
+            return Problem(str(error), ("Name another folder for logins: OPENFAAS_CONFIG.",), Exit.FAILED)
         case client.GatewayRefused():
             return Problem(str(error), (), Exit.ERROR_ANSWER)
+        case SettingError() if error.name.startswith("--"):
+            return Problem(str(error), (), Exit.USAGE)
         case SettingError():
             return Problem(str(error), ("Settings come from the environment; --help lists them.",), Exit.USAGE)
         case _:

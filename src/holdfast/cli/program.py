@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,8 +18,9 @@ import click
 from holdfast import __version__
 from holdfast.cli.aliases import ALIASES
 from holdfast.cli.exits import Exit
-from holdfast.cli.report import colour, report
+from holdfast.cli.report import colour, complain, report
 from holdfast.errors import HoldfastError
+from holdfast.standard_streams import give_up_output, open_missing
 
 
 class Entry(NamedTuple):
@@ -107,16 +108,32 @@ class Program(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{widest}}", entry.summary) for name, entry in entries.items()])
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments. What writes here already is the help."""
+        with _own_endings():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and deliver all it wrote, or end quietly when nobody reads it any more."""
-        try:
+        """Run the command and deliver all it wrote."""
+        with _own_endings():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Python flushes once more at exit: give it something that takes the rest.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(Exit.BROKEN_PIPE)
-        return result
+            return result
+
+
+class _NobodyReads(Exception):
+    """Whoever read the output has stopped reading."""
+
+
+@contextmanager
+def _own_endings() -> Iterator[None]:
+    """Keep click from ending the program by itself when nobody reads its output: it would say 1, as of a failure."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _NobodyReads from error
 
 
 @click.group(
@@ -140,10 +157,20 @@ def run(name: str, arguments: Sequence[str]) -> int:
     except click.Abort:
         return Exit.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except HoldfastError as error:
         return report(error, name)
+    except _NobodyReads:
+        give_up_output()
+        return Exit.BROKEN_PIPE
+    except OSError as error:
+        # The output's file system is full, say; what commands expect to fail they have dealt with.
+        give_up_output()
+        where = f": {error.filename}" if error.filename else ""
+        complain(f"{error.strerror or error}{where}", name)
+        return Exit.FAILED
     return result if isinstance(result, int) else Exit.DONE
 
 
@@ -155,4 +182,5 @@ def called_by() -> str:
 
 def main() -> NoReturn:
     """The entry point of both scripts."""
+    open_missing()
     sys.exit(run(called_by(), sys.argv[1:]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -19,7 +21,13 @@ def colour() -> bool | None:
 def report(error: HoldfastError, program: str) -> Exit:
     """Show it to the user of `program`, the name the command line was called by; gives the exit code."""
     problem = explain(error, program)
-    click.echo(f"{click.style(f'{program}:', fg='red')} {problem.message}", err=True, color=colour())
-    for line in problem.advice:
-        click.echo(f"  {line}", err=True)
+    complain(problem.message, program, problem.advice)
     return problem.code
+
+
+def complain(message: str, program: str, advice: Sequence[str] = ()) -> None:
+    """Write to standard error what went wrong; when nobody reads that, the exit code has to do."""
+    with suppress(OSError):
+        click.echo(f"{click.style(f'{program}:', fg='red')} {message}", err=True, color=colour())
+        for line in advice:
+            click.echo(f"  {line}", err=True)

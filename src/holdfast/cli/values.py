@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import click
 
 from holdfast.duration import parse_duration
+from holdfast.errors import SettingError
 from holdfast.function import DEPLOYABLE, ROUTE_NAME
 from holdfast.invocation import is_call_id
+from holdfast.nats_address import read_servers, without_credentials
 from holdfast.quantity import is_quantity
 from holdfast.queue_name import problem_with
+from holdfast.web_address import check_url, is_host
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 MOST_SLOTS = 10_000
@@ -23,15 +25,29 @@ _NOT_IN_A_HEADER = re.compile("[\r\n\0]")
 
 def gateway_url(text: str) -> str:
     """A gateway's URL; `127.0.0.1:8080` is read as `http://127.0.0.1:8080`, as OpenFaaS's client does."""
-    url = text if "://" in text else f"http://{text}"
+    url = text.strip()
+    url = url if "://" in url else f"http://{url}"
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise click.BadParameter(f"{text!r} is not a URL such as {DEFAULT_GATEWAY}")
+        check_url(url)
+    except ValueError as error:
+        shown = without_credentials(text)
+        raise click.BadParameter(f"{shown!r} is not a URL such as {DEFAULT_GATEWAY}: {error}") from None
     return url.rstrip("/")
+
+
+def host(text: str) -> str:
+    """A name or address to listen on."""
+    if not is_host(text):
+        raise click.BadParameter(f"{text!r} is neither a host's name nor an address; a port is given by itself")
+    return text
+
+
+def nats_servers(text: str) -> str:
+    """The URLs of NATS servers, separated by commas."""
+    try:
+        return ",".join(read_servers(text))
+    except SettingError as error:
+        raise click.BadParameter(f"{error.value!r} cannot be used: expected {error.expected}") from None
 
 
 def function_name(text: str) -> str:

@@ -41,7 +41,7 @@ def _from_environment(gateway_url: str, environ: Mapping[str, str]) -> Credentia
 def _from_faas_cli(gateway_url: str, environ: Mapping[str, str]) -> Credentials | None:
     try:
         config = yaml.safe_load(login_file(environ).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (SettingError, OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     entries = config.get("auths") if isinstance(config, dict) else None
     for entry in entries if isinstance(entries, list) else []:

@@ -23,12 +23,19 @@ import yaml
 from holdfast.basic_auth import Credentials
 from holdfast.client.errors import LoginFileUnusable
 from holdfast.client.servers import same_gateway
+from holdfast.errors import SettingError
 
 
 def login_file(environ: Mapping[str, str]) -> Path:
-    """Where logins are kept."""
+    """Where logins are kept. Raises SettingError when this user has no home folder and none is named."""
     folder = environ.get("OPENFAAS_CONFIG")
-    return (Path(folder) if folder else Path.home() / ".openfaas") / "config.yml"
+    if folder:
+        return Path(folder) / "config.yml"
+    try:
+        return Path.home() / ".openfaas" / "config.yml"
+    except RuntimeError:
+        expected = "the user's home folder, or in OPENFAAS_CONFIG a folder for logins"
+        raise SettingError("HOME", environ.get("HOME", ""), expected) from None
 
 
 def keep_login(gateway: str, credentials: Credentials, environ: Mapping[str, str] | None = None) -> Path:

@@ -6,6 +6,7 @@ and in it the password, so that commands on the same machine need no login. Hold
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import platformdirs
 import psutil
+
+from holdfast.user_folders import state_folder
 
 # One place under several names: what listens on one of these answers on 127.0.0.1 as well, or on none that we register.
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})
@@ -37,9 +39,12 @@ class Server(NamedTuple):
 def register_server(gateway_url: str, data: Path) -> Path:
     """Note that this process serves `gateway_url` from `data`. Gives the entry's path, for `forget_server`.
 
-    An older entry for the port is replaced: its server is gone, or this one could not have taken the port.
+    An older entry for the port is replaced: its server is gone, or this one could not have taken the port. Raises
+    OSError when there is no folder for it, or none that can be written.
     """
     folder = _folder()
+    if folder is None:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{_port(gateway_url)}.json"
     entry = {
@@ -63,8 +68,11 @@ def forget_server(path: Path) -> None:
 
 def find_server(gateway_url: str) -> Server | None:
     """The running server behind a gateway's URL; None when it is not on this machine, not this user's, or has ended."""
+    folder = _folder()
+    if folder is None:
+        return None
     try:
-        entry = json.loads((_folder() / f"{_port(gateway_url)}.json").read_text(encoding="utf-8"))
+        entry = json.loads((folder / f"{_port(gateway_url)}.json").read_text(encoding="utf-8"))
         server = Server(entry["gateway"], Path(entry["data"]), entry["pid"])
         # A number is used again once its process has ended: the same number and the same start is the same process.
         # Otherwise whatever has taken the port since would be sent the password.
@@ -99,5 +107,7 @@ def _port(url: str) -> int:
         return 0
 
 
-def _folder() -> Path:
-    return Path(platformdirs.user_state_dir("holdfast")) / "servers"
+def _folder() -> Path | None:
+    """Of this user; None for one without a home folder."""
+    state = state_folder()
+    return None if state is None else state / "servers"

@@ -11,7 +11,7 @@ gateway's share.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -39,6 +39,7 @@ from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue.group_commit import GroupCommit
 from holdfast.queue.message import to_publish, to_publish_later
 from holdfast.queue.publisher import Done, Publisher
+from holdfast.unexpected import Work, alone
 
 STREAM_FULL = 10077
 # JetStream's err_code for a stream at its limit whose policy is to discard new messages.
@@ -173,16 +174,20 @@ class Accepting:
     def _store_as_asked(self, invocation: Invocation, options: CallOptions) -> None:
         """Not hot: a call with options or an id of its caller's."""
         invocation = options.apply(invocation)
-        tasks = self._acceptor.tasks
         at = datetime.now(UTC) + timedelta(seconds=options.delay_s) if options.delay_s else None
         if options.idempotency_key is not None:
-            once = self._store_once(invocation, options.idempotency_key, at)
-            tasks.create_task(once, name=f"store {invocation.call_id} once")
+            key = options.idempotency_key
+            self._begin(lambda: self._store_once(invocation, key, at), "store a call once")
         elif self._chain_id is not None:
-            owned = self._store_owned(invocation._replace(chain_id=self._chain_id), at, options.delay_s)
-            tasks.create_task(owned, name=f"store {invocation.call_id} of a chain")
+            chained = invocation._replace(chain_id=self._chain_id)
+            self._begin(lambda: self._store_owned(chained, at, options.delay_s), "store a call of a chain")
         else:
             self._publish(invocation, at, self.confirmed)
+
+    def _begin(self, do: Callable[[], Awaitable[None]], name: str) -> None:
+        """Do something that takes a while, and answer 500 should it fail in a way that nobody thought of."""
+        doing = alone(Work.ACCEPTING, do, lambda _: answers.failed(self._exchange))
+        self._acceptor.tasks.create_task(doing, name=name)
 
     def _publish(self, invocation: Invocation, at: datetime | None, done: Done) -> None:
         self._owes = OWED.note(owed.stored(invocation.call_id, invocation.message_id))
@@ -210,8 +215,7 @@ class Accepting:
 
     def _owned_confirmed(self, owned: Owned, error: Exception | None, sequence: int, duplicate: bool) -> None:  # noqa: FBT001 - the publisher's
         if isinstance(error, QueueRefused):
-            refusing = self._refuse_owned(owned, error)
-            self._acceptor.tasks.create_task(refusing, name=f"give back {self._call_id}")
+            self._begin(lambda: self._refuse_owned(owned, error), "give an id back")
         else:
             self.confirmed(error, sequence, duplicate)
 
@@ -325,7 +329,12 @@ class Acceptor:
         if queue is not None:
             self._read(exchange, ref, queue, route, kind)
         else:
-            self.tasks.create_task(self._read_when_found(exchange, ref, route, kind), name=f"find {ref}")
+            finding = alone(
+                Work.ACCEPTING,
+                lambda: self._read_when_found(exchange, ref, route, kind),
+                lambda _: answers.failed(exchange),
+            )
+            self.tasks.create_task(finding, name=f"find {ref}")
 
     def _read(self, exchange: Exchange, ref: FunctionRef, queue: str, route: Route, kind: Kind) -> None:
         accepting = kind(self, ref, queue)

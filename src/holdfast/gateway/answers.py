@@ -46,6 +46,14 @@ def answer(exchange: Exchange, status: int, text: str, headers: bytes = b"") -> 
     exchange.respond(status, _TEXT + b"X-Served-By: " + SERVED_BY + b"\r\n" + headers, text.encode() + b"\n")
 
 
+def failed(exchange: Exchange) -> None:
+    """Answer for a mistake of ours, unless an answer has begun: then break it off."""
+    if exchange.answered:
+        exchange.abort()
+    else:
+        refuse(exchange, 500, "the gateway failed on this request: its log says why.")
+
+
 def not_a_route(target: bytes) -> str:
     """For a target that names no function."""
     return (

@@ -25,6 +25,7 @@ from holdfast.http1.exchange import STREAM
 from holdfast.http1.relay import Dropped, relay
 from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
+from holdfast.unexpected import Work, alone
 
 _DROPPED = Dropped.besides(
     (CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST, INSTANCE), (CALL_ID, START_TIME, SERVED_BY, INSTANCE)
@@ -73,7 +74,8 @@ class Invoking:
         """Relay to a ready replica, or find one first."""
         origin = entry.pick() if entry is not None else None
         if entry is None or origin is None:
-            self._invoker.tasks.create_task(self._wait_for_replica(), name=f"wait for {self._ref}")
+            waiting = alone(Work.ANSWERING, self._wait_for_replica, lambda _: self._failed())
+            self._invoker.tasks.create_task(waiting, name=f"wait for {self._ref}")
             return
         self._count_begin()
         exchange = self._exchange
@@ -141,6 +143,10 @@ class Invoking:
         headers = b"Retry-After: 1\r\n" if status == 503 else b""
         answers.refuse(self._exchange, status, text, headers)
         self._done(status)
+
+    def _failed(self) -> None:
+        answers.failed(self._exchange)
+        self._done(500)
 
     def _count_begin(self) -> None:
         """Count the call, once, and only now that its function is known to exist."""

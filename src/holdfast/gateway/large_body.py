@@ -20,6 +20,7 @@ from holdfast.gateway import answers
 from holdfast.http1.server import Exchange
 from holdfast.invocation import Invocation, StoredBody
 from holdfast.queue.bodies import REQUEST, Abandoned, Bodies, BodyName, Spool, new_name
+from holdfast.unexpected import Work, alone
 
 if TYPE_CHECKING:
     from holdfast.gateway.accept import Accepting
@@ -94,9 +95,10 @@ class _Taking:
             answers.refuse(exchange, 503, text, b"Retry-After: 1\r\n")
             return False
         name = new_name(REQUEST, self._accepting.body_id)
-        self._spool = Spool(shared.bodies, name, exchange.pause_body, exchange.resume_body)
+        self._spool = spool = Spool(shared.bodies, name, exchange.pause_body, exchange.resume_body)
         shared.under_way += 1
-        task = shared.tasks.create_task(self._store(self._spool), name=f"store {name}")
+        storing = alone(Work.ACCEPTING, lambda: self._store(spool), lambda _: answers.failed(exchange), body=str(name))
+        task = shared.tasks.create_task(storing, name=f"store {name}")
         task.add_done_callback(self._over)
         return True
 

@@ -11,11 +11,12 @@ import asyncio
 import structlog
 
 from holdfast.directory import Directory, Entry, ProviderUnavailable
-from holdfast.errors import BadRequest, QueueError
+from holdfast.errors import BadRequest, QueueError, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.queue.topology import ensure_queue
 from holdfast.queue_name import ANNOTATION, problem_with
 from holdfast.settings import NatsSettings
+from holdfast.unexpected import Work, alone
 
 log = structlog.get_logger()
 
@@ -87,7 +88,10 @@ class Placement:
     def _make(self, queue: str) -> asyncio.Task[QueueError | None]:
         task = self._made.get(queue)
         if task is None:
-            task = self._made[queue] = self._tasks.create_task(self._ensure(queue), name=f"make queue {queue}")
+            making = alone(
+                Work.QUEUES, lambda: self._ensure(queue), lambda error: QueueUnavailable(repr(error)), queue=queue
+            )
+            task = self._made[queue] = self._tasks.create_task(making, name=f"make queue {queue}")
             task.add_done_callback(lambda _: self._made.pop(queue, None))
         return task
 

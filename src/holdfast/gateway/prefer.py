@@ -33,6 +33,7 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, Result, UnreadableRecord, decode, subject_of_record
 from holdfast.queue.records import Records, Stored
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, alone, guarded
 
 APPLIED = b"Preference-Applied"
 _OURS = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, APPLIED, answers.REPLAYED)}
@@ -164,11 +165,12 @@ class Preferring(Accepting):
         elif self._end is not None:
             self._answer(*self._end)
         else:
-            self._timer = self._loop.call_at(self._deadline, self.answer_later)
+            self._timer = self._loop.call_at(self._deadline, guarded(Work.ANSWERING)(self.answer_later))
             self._shared.waiting.add(self)
             if self._keyed:
                 # The call may be an older one that has ended long ago.
-                self._acceptor.tasks.create_task(self._look(), name=f"look at {self._call_id}")
+                looking = alone(Work.ANSWERING, self._look, lambda _: None)
+                self._acceptor.tasks.create_task(looking, name=f"look at {self._call_id}")
 
     def _record_written(self, message: Msg) -> None:
         """A record of this id was written; it may be of another call that version 0.1 accepted under the id."""
@@ -201,7 +203,11 @@ class Preferring(Accepting):
         result = record.result
         if result is not None and result.stored is not None:
             self._stop()
-            answering = self._answer_stored(result, result.stored)
+            answering = alone(
+                Work.ANSWERING,
+                partial(self._answer_stored, result, result.stored),
+                lambda _: answers.failed(self._exchange),
+            )
             self._acceptor.tasks.create_task(answering, name=f"send the result of {self._call_id}")
         elif result is not None and result.size == len(body):
             self._stop()

@@ -17,6 +17,7 @@ import structlog
 from holdfast.errors import QueueError
 from holdfast.queue.connection import Connection
 from holdfast.queue.contents import contents
+from holdfast.unexpected import Work, forever
 
 LOOK_EVERY_S = 1.0
 # One question for all queues; it costs the server less than a millisecond.
@@ -53,15 +54,17 @@ class Room:
 
     async def watch(self) -> None:
         """Look once a second, until cancelled. While nobody can say, what was known and counted stays."""
-        while True:
-            try:
-                held = await contents(self._connection)
-            except QueueError as error:
-                log.warning("queues not counted", error=str(error))
-            else:
-                self._left = {queue: self._most - count for queue, count in held.queues.items()}
-            # There is no event for it: JetStream tells nobody how much a stream holds.
-            await asyncio.sleep(LOOK_EVERY_S)
+        await forever(Work.ROOM, self._look)
+
+    async def _look(self) -> None:
+        try:
+            held = await contents(self._connection)
+        except QueueError as error:
+            log.warning("queues not counted", error=str(error))
+        else:
+            self._left = {queue: self._most - count for queue, count in held.queues.items()}
+        # There is no event for it: JetStream tells nobody how much a stream holds.
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 @asynccontextmanager

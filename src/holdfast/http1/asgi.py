@@ -16,6 +16,7 @@ import structlog
 from holdfast.headers import HOP_BY_HOP
 from holdfast.http1.exchange import Exchange
 from holdfast.http1.message import header_lines
+from holdfast.unexpected import Work, set_aside
 
 log = structlog.get_logger("holdfast.http1")
 
@@ -89,9 +90,9 @@ class _Call:
         exchange = self._exchange
         try:
             await app(_scope(exchange), self._receive, self._send)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - one request must not cost the server
             if not self._gone:
-                log.exception("the ASGI application failed on a request")
+                set_aside(Work.ANSWERING, error)
         finally:
             if not self._complete:
                 self._complete = True

@@ -69,6 +69,7 @@ from holdfast.http1.collector import Answer, Collector, HeadCollector
 from holdfast.http1.flight import Flight, Receiver
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
+from holdfast.unexpected import Work, alone, guarded
 from holdfast.yamux import Session
 
 __all__ = ["Answer", "BodyFraming", "ClientPool", "Collector", "Flight", "HeadCollector", "Origin", "Receiver"]
@@ -243,9 +244,14 @@ class ClientPool:
             raise
 
     def _connect(self, flight: Flight) -> None:
-        task = flight.connecting = self._loop.create_task(self._open(flight))
+        opening = alone(Work.ASKING, lambda: self._open(flight), lambda error: self._not_opened(flight, error))
+        task = flight.connecting = self._loop.create_task(opening)
         self._connecting[task] = flight
         task.add_done_callback(self._connecting.pop)
+
+    @staticmethod
+    def _not_opened(flight: Flight, error: Exception) -> None:
+        flight.fail(ConnectFailed(str(flight.origin), f"no connection to {flight.origin} could be made: {error!r}"))
 
     async def _open(self, flight: Flight) -> None:
         """Make a connection for a flight. Owned by the pool: `_connecting` holds it, leaving the pool awaits it."""
@@ -317,7 +323,8 @@ class ClientPool:
                 del self._sessions[local]
 
         session = self._sessions[local] = Session(accept=None, idle_s=SESSION_IDLE_S, on_lost=lost)
-        task = self._loop.create_task(_attach(self._loop, session, sock))
+        attaching = alone(Work.ASKING, lambda: _attach(self._loop, session, sock), lambda _: None)
+        task = self._loop.create_task(attaching)
         self._attaching.add(task)
         task.add_done_callback(self._attaching.discard)
         return session
@@ -379,15 +386,17 @@ class ClientPool:
         self._next_sweep = when
         self._timer = self._loop.call_at(when, self._sweep)
 
+    @guarded(Work.ASKING)
     def _sweep(self) -> None:
         self._next_sweep = NEVER
         self._timer = None
         now = self._loop.time()
         earliest = NEVER
+        expire = guarded(Work.ASKING)(ClientConnection.expire)
         for connection in list(self._connections):
             if connection.deadline <= now:
                 connection.deadline = NEVER
-                connection.expire()
+                expire(connection)
             else:
                 earliest = min(earliest, connection.deadline)
         if earliest < self._next_sweep:

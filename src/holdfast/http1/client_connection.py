@@ -17,6 +17,7 @@ from holdfast.http1.answer_assembler import AnswerAssembler
 from holdfast.http1.flight import Flight
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
+from holdfast.unexpected import Work, set_aside
 from holdfast.yamux import StreamRefused
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class ClientConnection(AnswerAssembler, asyncio.Protocol):
             return
         try:
             self.feed(data)
-        except Exception:
-            log.exception("a receiver failed on an answer")
+        except Exception as failed:  # noqa: BLE001 - one answer must not cost the others
+            set_aside(Work.ASKING, failed)
             self._fail(ConnectionLost(str(self.origin), f"the answer of {self.origin} could not be processed"))
         if self.complete:
             self._completed()

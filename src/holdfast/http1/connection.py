@@ -7,7 +7,6 @@ acceptable framing.py's.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,10 @@ from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
 from holdfast.http1.framing import BodyFraming, Refusal, body_too_large, refusal_message
 from holdfast.http1.kernel import reset, unacknowledged
 from holdfast.http1.request_assembler import RequestAssembler
+from holdfast.unexpected import Work, set_aside
 
 if TYPE_CHECKING:
     from holdfast.http1.server import Server
-
-log = logging.getLogger("holdfast.http1")
 
 NEVER = float("inf")
 
@@ -139,8 +137,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         elif mode == STREAM and exchange.reader is not None and exchange.received <= exchange.limit:
             try:
                 exchange.reader.body_data(data)
-            except Exception:
-                log.exception("the application failed on a request body")
+            except Exception as error:  # noqa: BLE001 - one request must not cost the server
+                set_aside(Work.ANSWERING, error)
                 self._crashed(exchange)
         if exchange.received > exchange.limit:
             self.refuse(exchange, body_too_large(int(exchange.limit)))
@@ -157,8 +155,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             reader, exchange.reader = exchange.reader, None
             try:
                 reader.body_end()
-            except Exception:
-                log.exception("the application failed on a request body")
+            except Exception as error:  # noqa: BLE001 - one request must not cost the server
+                set_aside(Work.ANSWERING, error)
                 self._crashed(exchange)
         elif exchange.over and exchange is self._current:
             self._next()
@@ -186,8 +184,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         exchange.since = self.server.now
         try:
             self.server.application.begin(exchange)
-        except Exception:
-            log.exception("the application failed on a request")
+        except Exception as error:  # noqa: BLE001 - one request must not cost the server
+            set_aside(Work.ANSWERING, error)
             self._crashed(exchange)
 
     def _crashed(self, exchange: Exchange) -> None:
@@ -248,8 +246,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
     def _tell_lost(self, exchange: Exchange) -> None:
         try:
             exchange.leave()
-        except Exception:
-            log.exception("the application failed on being told that a client left")
+        except Exception as error:  # noqa: BLE001 - one request must not cost the server
+            set_aside(Work.ANSWERING, error)
 
     # ---- called by exchanges
 
@@ -273,8 +271,8 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             parts[:] = [b"".join(parts)]
         try:
             done(exchange, parts[0])
-        except Exception:
-            log.exception("the application failed on a request")
+        except Exception as error:  # noqa: BLE001 - one request must not cost the server
+            set_aside(Work.ANSWERING, error)
             self._crashed(exchange)
 
     def body_wanted(self, exchange: Exchange) -> None:

@@ -16,6 +16,7 @@ from holdfast.errors import PeerError
 from holdfast.headers import RawHeaders
 from holdfast.http1.framing import BodyFraming
 from holdfast.http1.origin import Origin
+from holdfast.unexpected import Work, set_aside
 
 if TYPE_CHECKING:
     from holdfast.http1.client_connection import ClientConnection
@@ -172,8 +173,8 @@ class Flight:
         self._finish()
         try:
             receiver.end()
-        except Exception:
-            log.exception("a receiver failed at the end of an answer")
+        except Exception as failed:  # noqa: BLE001 - one answer must not cost the others
+            set_aside(Work.ASKING, failed)
 
     def fail(self, error: PeerError) -> None:
         """No answer will come."""
@@ -183,8 +184,8 @@ class Flight:
         self._finish()
         try:
             receiver.failed(error)
-        except Exception:
-            log.exception("a receiver failed on being told of an error")
+        except Exception as failed:  # noqa: BLE001 - one answer must not cost the others
+            set_aside(Work.ASKING, failed)
 
     def _finish(self) -> None:
         self.over = True

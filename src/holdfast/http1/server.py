@@ -67,6 +67,7 @@ from email.utils import formatdate
 from holdfast.http1.connection import ServerConnection
 from holdfast.http1.exchange import Application, BodyReader, Exchange
 from holdfast.http1.limits import Limits
+from holdfast.unexpected import Work, guarded
 from holdfast.yamux import Session
 
 __all__ = ["Application", "BodyReader", "Exchange", "Limits", "Server", "serve"]
@@ -183,10 +184,11 @@ class Server:
             if self._timer is not None:
                 self._timer.cancel()
 
+    @guarded(Work.ANSWERING)
     def _sweep(self) -> None:
+        self._timer = self.loop.call_later(self._interval, self._sweep)
         self.now = now = self.loop.time()
         self.date = b"Date: %b\r\n" % formatdate(usegmt=True).encode()
-        self._timer = self.loop.call_later(self._interval, self._sweep)
         for connection in list(self._connections):
             connection.sweep(now)
 

@@ -39,7 +39,7 @@ from holdfast.provider.confinement import Confinements, confinements
 from holdfast.provider.deployments import Identity, status
 from holdfast.provider.logs import LogLine, Selection
 from holdfast.provider.replicas import Function, Functions, functions
-from holdfast.provider.runtime import open_runtime
+from holdfast.provider.runtime import open_runtime, unusable
 from holdfast.provider.secrets import Secrets
 from holdfast.provider.state import State
 from holdfast.provider.usage import usage
@@ -256,10 +256,13 @@ async def _serve_functions(
     for warning in stack.warnings:
         log.warning("stack not wholly understood", warning=warning)
     data = settings.data_folder
-    state, secrets = State.load(data), Secrets(data)
     # Where commands run that come without a folder: what they write there is in nobody's way.
     work = data / "work"
-    work.mkdir(mode=0o700, exist_ok=True)
+    try:
+        state, secrets = State.load(data), Secrets(data)
+        work.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unusable(data, error) from error
     async with (
         _backlog(settings, credentials) as backlog,
         functions(settings, os.environ, secrets, held, backlog) as running,

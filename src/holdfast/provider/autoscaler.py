@@ -11,13 +11,14 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import structlog
 
 from holdfast.errors import DeploymentError
 from holdfast.provider.reports import Reported
 from holdfast.provider.scaling import CPU, QUEUE, REPORT_S, Decision, Lately, Load, Rules, decide, desired
+from holdfast.unexpected import Work, forever
 
 log = structlog.get_logger()
 
@@ -81,10 +82,12 @@ class Autoscaler:
         self._lately.add(self._active_at, self._function.replicas())
         self._stirred.set()
 
-    async def run(self) -> NoReturn:
-        """Look, act, sleep until there is a reason to look again."""
+    async def run(self) -> None:
+        """Look, act, sleep until there is a reason to look again; for ever."""
         due = self._loop.time()
-        while True:
+
+        async def step() -> None:
+            nonlocal due
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due if due != math.inf else None):
                     await self._stirred.wait()
@@ -92,6 +95,8 @@ class Autoscaler:
             due = await self._look()
             # Reports of many replicas come one by one: they are looked at together.
             await asyncio.sleep(REPORT_S)
+
+        await forever(Work.AUTOSCALING, step)
 
     async def _measure(self, kind: str) -> float | None:
         """The load of that kind; None when there is none to know."""

@@ -38,6 +38,7 @@ from holdfast.function import DEPLOYABLE
 from holdfast.provider.deployments import HANDLER_STYLES
 from holdfast.provider.install import has_requirements, install, packages_folder, python_tag
 from holdfast.provider.unpacking import unpack
+from holdfast.unexpected import Work, alone, set_aside
 
 KEEP_UNUSED_S = 24 * 3600.0
 # A bundle that no function uses is somebody's who pushes today and deploys later; after a day it is nobody's.
@@ -177,7 +178,10 @@ class Bundles:
         steps: asyncio.Queue[dict[str, str] | None] = asyncio.Queue()
         # A task of its own: that of a request whose client has left may not wait for anything any more, and ending an
         # installer and removing what it wrote take their time.
-        preparing = self._tasks.create_task(self._tell(upload, image, steps.put_nowait))
+        telling = alone(
+            Work.ANSWERING, lambda: self._tell(upload, image, steps.put_nowait), lambda _: steps.put_nowait(None)
+        )
+        preparing = self._tasks.create_task(telling)
         try:
             while (step := await steps.get()) is not None:
                 yield _line(**step)
@@ -201,8 +205,8 @@ class Bundles:
         except asyncio.CancelledError:
             log.info("bundle given up: its sender has left", image=str(image))
             raise
-        except Exception:
-            log.exception("bundle not prepared", image=str(image))
+        except Exception as error:  # noqa: BLE001 - its sender is told, and the runtime goes on
+            set_aside(Work.ANSWERING, error, image=str(image))
             tell({"status": "failed", "error": f"{image.name}: the runtime failed at it; its log says more"})
         finally:
             _remove(upload.archive)

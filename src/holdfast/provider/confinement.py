@@ -22,6 +22,7 @@ from holdfast.provider.leftovers import MARK, Leftovers, kill_marked
 from holdfast.provider.limits import Limits, limits_of, mebibytes, warnings
 from holdfast.provider.memory import Use, over_limit
 from holdfast.stack import Deployment
+from holdfast.unexpected import Work, forever
 
 LOOK_S = 1.0
 FIRST_TO_GO = "500"
@@ -140,14 +141,16 @@ class Confinements:
 
     async def watch_memory(self) -> None:
         """Look each second, for ever, as long as there is something to look at. The kernel tells of no event here."""
-        while True:
-            await self._any_limited.wait()
-            await asyncio.sleep(LOOK_S)
-            running = {one.pid: one for one in self._limited if one.pid is not None}
-            limits = {pid: one.limits.memory_bytes for pid, one in running.items()}
-            for pid, use in (await asyncio.to_thread(over_limit, limits)).items():
-                if running[pid].pid == pid:  # it may have ended meanwhile
-                    running[pid].stop_for_memory(use)
+        await forever(Work.MEMORY, self._look_at_memory)
+
+    async def _look_at_memory(self) -> None:
+        await self._any_limited.wait()
+        await asyncio.sleep(LOOK_S)
+        running = {one.pid: one for one in self._limited if one.pid is not None}
+        limits = {pid: one.limits.memory_bytes for pid, one in running.items()}
+        for pid, use in (await asyncio.to_thread(over_limit, limits)).items():
+            if running[pid].pid == pid:  # it may have ended meanwhile
+                running[pid].stop_for_memory(use)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from holdfast.provider.endings import LastError, LastWords, how_it_ended, still_
 from holdfast.provider.logs import FunctionLogs
 from holdfast.provider.reports import Reported, Reports
 from holdfast.settings import WatchdogSettings
+from holdfast.unexpected import Work, guarded
 
 # Beyond the watchdog's own grace period, so that it ends by itself.
 GRACE_MARGIN_S = 2.0
@@ -155,6 +156,7 @@ class Replica:
         self._log.info("replica started", pid=pid)
         self._update()
 
+    @guarded(Work.REPLICAS)
     def _hear(self, read_end: int) -> None:
         was_running = self.running
         reported = self._reports.feed(os.read(read_end, 4096), self.pid)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -29,6 +30,7 @@ from holdfast.provider.secrets import Secrets
 from holdfast.provider.usage import CpuMeter
 from holdfast.settings import ProviderSettings
 from holdfast.stack import Deployment
+from holdfast.unexpected import Work, alone
 
 # So long a replica goes on that nobody is told of any more: no directory remembers it then, and its watchdog, which
 # reports every second, has told of the last call that it was given.
@@ -320,14 +322,19 @@ class Functions:
                 self._secrets.take_back(ref.namespace, instance)
                 raise DeploymentError(ref.name, f"no further replica can be started: {error}") from error
             function.replicas.append(replica)
-            self._running[replica] = self._tasks.create_task(self._run(ref.namespace, replica), name=instance)
+            running = alone(
+                Work.REPLICAS, partial(self._run, ref.namespace, replica), lambda _: None, instance=instance
+            )
+            self._running[replica] = self._tasks.create_task(running, name=instance)
 
     async def _run(self, namespace: str, replica: Replica) -> None:
         try:
             await replica.run()
-        except (StartError, OSError) as error:
+        except Exception as error:
             # Descriptors have run out, say: that costs this function its replica, and not the others theirs.
-            replica.failed(str(error))
+            replica.failed(str(error) or repr(error))
+            if not isinstance(error, (StartError, OSError)):
+                raise
         finally:
             del self._running[replica]
             self._secrets.take_back(namespace, replica.instance)
@@ -360,7 +367,8 @@ class Functions:
         before = self._rollouts.pop(ref, None)
         if before is not None:
             before.cancel()
-        self._rollouts[ref] = self._tasks.create_task(self._roll_out(function), name=f"roll out {ref}")
+        rolling = alone(Work.REPLICAS, lambda: self._roll_out(function), lambda _: None, function=str(ref))
+        self._rollouts[ref] = self._tasks.create_task(rolling, name=f"roll out {ref}")
 
     async def _roll_out(self, function: Function) -> None:
         """Let the version before go once the new one is ready; until then, if need be for ever, it serves."""
@@ -373,7 +381,8 @@ class Functions:
         if not replica.leaving:
             replica.leaving = True
             function.changed()
-            self._tasks.create_task(self._end_later(function, replica), name=f"end {replica.instance}")
+            ending = alone(Work.REPLICAS, lambda: self._end_later(function, replica), lambda _: self._end(replica))
+            self._tasks.create_task(ending, name=f"end {replica.instance}")
 
     async def _end_later(self, function: Function, replica: Replica) -> None:
         task = self._running.get(replica)

@@ -8,22 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from holdfast.errors import StartError
+from holdfast.errors import SettingError, StartError
+
+
+def unusable(folder: Path, error: OSError) -> SettingError:
+    """That the runtime's folder cannot be used."""
+    return SettingError("provider_data", str(folder), f"a folder that can be written ({error.strerror or error})")
 
 
 @contextmanager
 def open_runtime(folder: Path) -> Iterator[str]:
     """Make and lock the folder while the context lasts; gives the runtime's mark, the same at every start.
 
-    Raises StartError when it cannot be written or another provider uses it.
+    Raises SettingError when it cannot be written, StartError when another provider uses it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = (folder / "runtime").open("a+")
     except OSError as error:
-        raise StartError(
-            f"the runtime's folder {folder} cannot be used: {error.strerror} (provider_data names it)"
-        ) from error
+        raise unusable(folder, error) from error
     with file:
         try:
             # The kernel drops the lock when this process ends, however it ends.

@@ -31,6 +31,7 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import Kind
 from holdfast.queue.dead_letters import DeadLetters
 from holdfast.queue.records import Records, Stored
+from holdfast.unexpected import Work, forever
 
 LONGEST_PAUSE_S = 60.0
 SHORTEST_PAUSE_S = 0.5
@@ -63,6 +64,9 @@ class BodySweep:
         self._ended: list[StoredBody] = []
         self._came = 0
         self._wake = asyncio.Event()
+        self._next_at = 0.0
+        """When the next sweep is due."""
+        self._pause_s = min(max(age_s / 2, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
         self._unclaimed: set[BodyName] = set()
 
     def ended(self, body: StoredBody) -> None:
@@ -82,23 +86,24 @@ class BodySweep:
 
     async def run(self) -> None:
         """Remove what has ended as it ends, and sweep from time to time, for ever."""
-        pause_s = min(max(self._age_s / 2, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
-        next_at = time.monotonic()
-        while True:
-            try:
-                async with asyncio.timeout(max(0.0, next_at - time.monotonic())):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            try:
-                await self._remove_ended()
-                if time.monotonic() >= next_at or self._full:
-                    next_at = time.monotonic() + pause_s
-                    await self.sweep()
-            except QueueError as error:
-                log.warning("bodies not swept", error=str(error))
-                next_at = time.monotonic() + pause_s
+        self._next_at = time.monotonic()
+        await forever(Work.BODIES, self._step)
+
+    async def _step(self) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, self._next_at - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+        try:
+            await self._remove_ended()
+            if time.monotonic() >= self._next_at or self._full:
+                self._next_at = time.monotonic() + self._pause_s
+                await self.sweep()
+        except QueueError as error:
+            log.warning("bodies not swept", error=str(error))
+            self._next_at = time.monotonic() + self._pause_s
 
     async def _remove_ended(self) -> None:
         while self._ended:

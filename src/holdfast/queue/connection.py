@@ -28,11 +28,12 @@ from typing import Protocol
 import structlog
 
 from holdfast.errors import QueueError, QueueUnavailable
+from holdfast.nats_address import ServerAddress
 from holdfast.queue import wire
-from holdfast.queue.address import ServerAddress
 from holdfast.queue.link import Callback, Link
 from holdfast.queue.wire import Msg
 from holdfast.settings import NatsSettings
+from holdfast.unexpected import Work, forever, guarded
 
 CONNECT_TIMEOUT_S = 2.0  # for one server: TCP, TLS and NATS's greeting; loopback needs 2 ms, another continent 600
 CLOSE_TIMEOUT_S = 2.0  # for the server to read what was written last
@@ -41,6 +42,10 @@ PAUSE_SHARE = 0.1  # pauses are a tenth of the outage so far: waiting makes an o
 _WRITE_AT_ONCE = 64 * 1024  # a message this large is not copied once more to join it with others
 
 _log = structlog.get_logger("holdfast.queue")
+
+
+class _GivenUp(Exception):
+    """No server was found for too long."""
 
 
 class Listener(Protocol):
@@ -237,7 +242,8 @@ class Connection:
                 raise QueueUnavailable(f"no NATS server could be reached ({self._last_words()})")
             await asyncio.sleep(self._pause_s(outage_s))
         self._adopt(link)
-        self._keeper = asyncio.create_task(self._keep(), name="nats connection")
+        keeping = forever(Work.CONNECTION, self._keep, until=_GivenUp)
+        self._keeper = asyncio.create_task(keeping, name="nats connection")
         self._keeper.add_done_callback(self._keeper_ended)
         self._check_alive()
 
@@ -246,24 +252,27 @@ class Connection:
             self.ended.set_exception(error)
 
     async def _keep(self) -> None:
-        """Replace the link each time it is lost, until that is given up."""
-        while True:
-            await self._link.lost
-            began = time.monotonic()
-            attempts = 0
-            while (link := await self._try_each()) is None:
-                attempts += 1
-                outage_s = time.monotonic() - began
-                if attempts == self._settings.max_reconnect:
-                    self._give_up(attempts, outage_s)
-                    return
-                await asyncio.sleep(self._pause_s(outage_s))
-            self._adopt(link)
-            _log.info("nats_back", server=self.server, outage_s=round(time.monotonic() - began, 3))
-            if self._on_back is not None:
-                self._on_back()
-            for listener in list(self._listeners):
-                listener.back()
+        """Replace the link once it is lost. Raises _GivenUp."""
+        await self._link.lost
+        began = time.monotonic()
+        attempts = 0
+        while (link := await self._try_each()) is None:
+            attempts += 1
+            outage_s = time.monotonic() - began
+            if attempts == self._settings.max_reconnect:
+                self._give_up(attempts, outage_s)
+                raise _GivenUp
+            await asyncio.sleep(self._pause_s(outage_s))
+        self._adopt(link)
+        _log.info("nats_back", server=self.server, outage_s=round(time.monotonic() - began, 3))
+        if self._on_back is not None:
+            self._on_back()
+        self._tell(lambda listener: listener.back())
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        """Tell all who listen, whatever one of them does."""
+        for listener in list(self._listeners):
+            guarded(Work.CONNECTION)(what)(listener)
 
     def _pause_s(self, outage_s: float) -> float:
         return min(max(FIRST_PAUSE_S, outage_s * PAUSE_SHARE), self._settings.reconnect_delay_s)
@@ -275,8 +284,7 @@ class Connection:
             )
         )
         self.ended.exception()  # counts as seen: nobody has to look
-        for listener in list(self._listeners):
-            listener.closed()
+        self._tell(lambda listener: listener.closed())
 
     async def _try_each(self) -> Link | None:
         """Try every server once, beginning with the one whose turn it is; None when none answered."""
@@ -354,8 +362,7 @@ class Connection:
         _log.warning("nats_lost", server=self.server, reason=reason)
         if self._on_lost is not None:
             self._on_lost(reason)
-        for listener in list(self._listeners):
-            listener.lost()
+        self._tell(lambda listener: listener.lost())
 
     def _congestion(self, link: Link, congested: bool) -> None:  # noqa: FBT001 - a callback with one fact
         if self.connected and link is self._link:
@@ -364,6 +371,7 @@ class Connection:
     def _last_words(self) -> str:
         return "; ".join(f"{address}: {said}" for address, said in self._seen.items()) or "closed"
 
+    @guarded(Work.CONNECTION)
     def _check_alive(self) -> None:
         self._liveness = self._loop.call_later(self._ping_interval_s, self._check_alive)
         if not self.connected:
@@ -393,5 +401,4 @@ class Connection:
             self._link.abort("closed")
         if not self.ended.done():
             self.ended.set_result(None)
-            for listener in list(self._listeners):
-                listener.closed()
+            self._tell(lambda listener: listener.closed())

@@ -49,6 +49,7 @@ from holdfast.queue.handout import Handout, Stopped
 from holdfast.queue.held_ack import HeldAck
 from holdfast.queue.topology import DURABLE, StreamState, stream_state
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, guarded, set_aside
 
 __all__ = ["Consumer", "Delivery", "Stopped", "consume"]
 
@@ -214,6 +215,7 @@ class Consumer:
         elif unasked > 0 and not self._asked and self._asking is None:
             self._asking = self._loop.call_later(BATCH_S, self._ask)
 
+    @guarded(Work.CONSUMING)
     def _ask(self) -> None:
         """Send a pull for all unasked slots. Its reply subject tells how many, and which pull it is."""
         if self._asking is not None:
@@ -229,6 +231,7 @@ class Consumer:
         reply = b"%b.%d.%d" % (self._inbox, unasked, self._last_pull)
         self._connection.send(wire.pub(self._next_subject, self._pull_options % unasked, reply))
 
+    @guarded(Work.CONSUMING)
     def _listen(self) -> None:
         """While something is asked the server sends heartbeats; silence means that the pulls were lost.
 
@@ -339,6 +342,7 @@ class Consumer:
         if self._connection.connected:
             self._connection.send(command)
 
+    @guarded(Work.CONSUMING)
     def _renew(self) -> None:
         """Tell the server that the calls in flight are being run."""
         self._renewer = self._loop.call_later(self._renew_every_s, self._renew)
@@ -385,6 +389,9 @@ class Consumer:
                 _log.warning("queue_not_ready", stream=self._stream, error=str(error))
                 if not gone:
                     await self._pause()
+            except Exception as error:  # noqa: BLE001 - without it no call is ever taken again
+                set_aside(Work.CONSUMING, error, stream=self._stream)
+                await self._pause()
         if not self._connection.connected:
             return  # `back` begins again
         # A server that was killed may have forgotten the latest deliveries and their acknowledgements, of this worker

@@ -37,6 +37,7 @@ from holdfast.errors import QueueRefused
 from holdfast.queue.connection import Connection
 from holdfast.queue.message import Publication
 from holdfast.queue.publisher import Done, Publisher
+from holdfast.unexpected import Work, set_aside
 
 SINGLES = 4  # under way singly at most: enough that the server always has the next one to sync
 LEAST = 24  # messages that are worth a batch, which takes as long as 12 to 16 single ones
@@ -184,6 +185,7 @@ class _Stream:
             for place, one in enumerate(batch):
                 try:
                     one.done(error, first + place if first else 0, False)
-                except Exception:  # noqa: BLE001 - others of the batch wait behind it
-                    _log.exception("publish_done_failed", subject=one.message.subject.decode("utf-8", "replace"))
+                except Exception as failed:  # noqa: BLE001 - others of the batch wait behind it
+                    subject = one.message.subject.decode("utf-8", "replace")
+                    set_aside(Work.PUBLISHING, failed, subject=subject)
         self._wake()

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable
 
 from holdfast.queue.delivery import Delivery
+from holdfast.unexpected import Work, guarded
 
 DEEP = 2_000
 # Calls that wait behind a delivery; with fewer, counting them costs less than 0.4 ms.
@@ -53,6 +54,7 @@ class HeldAck:
         # One timer for many acknowledgements, not one for each.
         self._timer = asyncio.get_running_loop().call_later(LAG_S, self._look, self._held)
 
+    @guarded(Work.CONSUMING)
     def _look(self, seen: Delivery | None) -> None:
         self._timer = None
         if self._held is seen:

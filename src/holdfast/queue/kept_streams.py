@@ -18,6 +18,7 @@ from holdfast.errors import QueueError
 from holdfast.queue import bodies, chains, dead_letter, key_secret, records
 from holdfast.queue.topology import ensure_streams
 from holdfast.settings import NatsSettings
+from holdfast.unexpected import Work, forever
 
 PAUSE_S = 1.0
 # Between two looks: JetStream that is starting looks like one whose streams are missing.
@@ -31,7 +32,9 @@ async def kept_streams(nats: NatsSettings) -> AsyncIterator[Callable[[], None]]:
     await _ensure(nats)
     missing = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        making = tasks.create_task(_make_again(nats, missing), name="make missing streams")
+        making = tasks.create_task(
+            forever(Work.STREAMS, lambda: _make_again(nats, missing)), name="make missing streams"
+        )
         try:
             yield missing.set
         finally:
@@ -39,14 +42,13 @@ async def kept_streams(nats: NatsSettings) -> AsyncIterator[Callable[[], None]]:
 
 
 async def _make_again(nats: NatsSettings, missing: asyncio.Event) -> None:
-    while True:
-        await missing.wait()
-        missing.clear()
-        try:
-            await _ensure(nats)
-        except QueueError as error:
-            log.warning("streams cannot be looked after", error=str(error))
-        await asyncio.sleep(PAUSE_S)
+    await missing.wait()
+    missing.clear()
+    try:
+        await _ensure(nats)
+    except QueueError as error:
+        log.warning("streams cannot be looked after", error=str(error))
+    await asyncio.sleep(PAUSE_S)
 
 
 async def _ensure(nats: NatsSettings) -> None:

@@ -14,8 +14,10 @@ is taken down only a while after its last announcement, when it is empty.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any, NamedTuple
 
 import nats.js.errors
@@ -37,6 +39,7 @@ from holdfast.settings import NatsSettings
 AS_IT_IS = 0
 # For a limit: that of a lane which exists already stays.
 
+_WORD = re.compile(r"[-a-zA-Z_0-9]+")
 _DURABLE_PREFIX = "lane~"
 # `~` stands in no name, so the words of a consumer's name are told apart.
 _DURABLE_OF_PROVIDER = "provider~"
@@ -54,14 +57,14 @@ class Announced(NamedTuple):
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Announced:
-        """Out of what a worker announced; what cannot be read counts as not said."""
+        """Out of what a worker announced; what cannot be read, or names no function, counts as not said."""
         try:
             return cls(
-                tuple(map(str, fields.get("lanes", ()))),
+                tuple(filter(are_words, map(str, fields.get("lanes", ())))),
                 {str(words): int(limit) for words, limit in fields.get("limits", {}).items()},
-                {str(words): float(until) for words, until in fields.get("held", {}).items()},
+                {str(words): until for words, said in fields.get("held", {}).items() if isfinite(until := float(said))},
             )
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError):
             return cls()
 
 
@@ -73,6 +76,14 @@ def words_of_provider(provider: str) -> str:
 def provider_of(words: str) -> str:
     """The provider whose calls a lane is for; empty: it is a function's."""
     return words[1:] if words.startswith("@") else ""
+
+
+def are_words(words: str) -> bool:
+    """Whether words name a function or a provider: others would become consumers that match nothing, or everything."""
+    if words.startswith("@"):
+        return _WORD.fullmatch(words[1:]) is not None
+    namespace, _, name = words.partition(".")
+    return _WORD.fullmatch(namespace) is not None and _WORD.fullmatch(name) is not None
 
 
 def durable_of(words: str) -> str:
@@ -132,7 +143,7 @@ async def lanes_of(connection: Connection, queue: str) -> list[str]:
         names = page.get("consumers") or []
         found += names
         if not names or len(found) >= page.get("total", 0):
-            return [words for name in found if (words := _words_of(name))]
+            return [words for name in found if are_words(words := _words_of(name))]
 
 
 def _words_of(durable: str) -> str:

@@ -14,9 +14,10 @@ from typing import Any, cast
 import structlog
 
 from holdfast.errors import QueueUnavailable
+from holdfast.nats_address import ServerAddress
 from holdfast.queue import wire
-from holdfast.queue.address import ServerAddress
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, set_aside
 
 Callback = Callable[[Msg], None]
 
@@ -110,8 +111,8 @@ class Link(asyncio.Protocol):
                 if callback is not None:
                     try:
                         callback(event)
-                    except Exception:  # noqa: BLE001 - one message's trouble must not cost the others of this read
-                        _log.exception("nats_callback_failed", subject=event.subject.decode("utf-8", "replace"))
+                    except Exception as error:  # noqa: BLE001 - one message's trouble must not cost the others
+                        set_aside(Work.MESSAGES, error, subject=event.subject.decode("utf-8", "replace"))
             else:
                 self._control(event)
 

@@ -23,6 +23,7 @@ import structlog
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, guarded
 
 SUBJECT_PREFIX = "holdfast.worker."
 ROLL_CALL = b"holdfast.roll-call"
@@ -80,6 +81,7 @@ class Announcer:
         self._connection.unsubscribe(self._sid)
         self._send({"left": True})
 
+    @guarded(Work.PRESENCE)
     def _tick(self) -> None:
         self._timer = self._loop.call_later(EVERY_S, self._tick)
         self.announce()

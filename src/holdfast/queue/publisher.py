@@ -39,6 +39,7 @@ from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.message import Publication
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, guarded, set_aside
 
 Value = TypeVar("Value")
 Done = Callable[[Exception | None, int, bool], None]
@@ -218,9 +219,10 @@ class Publisher:
             return
         try:
             pending.done(error, sequence, duplicate)
-        except Exception:  # noqa: BLE001 - the reason is above
-            _log.exception("publish_done_failed", subject=pending.subject)
+        except Exception as failed:  # noqa: BLE001 - the reason is above
+            set_aside(Work.PUBLISHING, failed, subject=pending.subject)
 
+    @guarded(Work.PUBLISHING)
     def _send_again(self) -> None:
         """Publish again what JetStream was not ready for."""
         self._again_timer = None
@@ -233,8 +235,10 @@ class Publisher:
         if pending is not None and self._connection.connected:
             self._connection.send(pending.command)
 
+    @guarded(Work.PUBLISHING)
     def _sweep(self) -> None:
         """End what has waited too long: the oldest stand first."""
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         now = self._loop.time()
         late: list[int] = []
         for number, pending in self._pending.items():
@@ -247,7 +251,9 @@ class Publisher:
             error = self._refusals.get(number, silent)
             error.perhaps_stored = number <= self._lost_at or number not in refused
             self._end(number, error)
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if self._pending else None
+        if not self._pending:
+            self._sweeper.cancel()
+            self._sweeper = None
 
     # ---- the connection's listener
 

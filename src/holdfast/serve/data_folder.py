@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holdfast import exposition
 from holdfast.basic_auth import PASSWORD_FILE, USER_FILE
-from holdfast.errors import StartError
+from holdfast.errors import SettingError, StartError
 
 USER = "admin"
 PASSWORD_BYTES = 24
@@ -51,16 +51,14 @@ class DataFolder:
 def open_data_folder(path: Path) -> Iterator[DataFolder]:
     """The folder, made ready and locked while the context lasts.
 
-    Raises StartError when it cannot be written or another server uses it.
+    Raises SettingError when it cannot be written, StartError when another server uses it.
     """
-    folder = DataFolder(path.resolve())
     try:
+        folder = DataFolder(path.resolve())
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder.root / "lock").open("w")
     except OSError as error:
-        raise StartError(
-            f"the data folder {path} cannot be used: {error.strerror}. Name another with --data."
-        ) from error
+        raise unusable(path, error) from error
     with lock:
         try:
             # The kernel drops the lock when this process ends, however it ends.
@@ -72,5 +70,10 @@ def open_data_folder(path: Path) -> Iterator[DataFolder]:
         try:
             folder.make()
         except OSError as error:
-            raise StartError(f"the data folder {folder.root} cannot be written: {error.strerror}.") from error
+            raise unusable(folder.root, error) from error
         yield folder
+
+
+def unusable(path: Path, error: OSError) -> SettingError:
+    """That a data folder cannot be used, for the user who named it or left it to us to name."""
+    return SettingError("--data", str(path), f"a folder that can be written ({error.strerror or error})")

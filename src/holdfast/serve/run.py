@@ -19,14 +19,14 @@ import structlog
 
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.client.servers import forget_server, register_server
-from holdfast.errors import PeerError, StartError
-from holdfast.exposition import forget_process
+from holdfast.errors import PeerError, SettingError, StartError
+from holdfast.exposition import count_in, forget_process
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.message import request_message
 from holdfast.process import LineSink, Stream, supervise
 from holdfast.queue import embedded
 from holdfast.serve import parts, summary
-from holdfast.serve.data_folder import DataFolder, open_data_folder
+from holdfast.serve.data_folder import DataFolder, open_data_folder, unusable
 from holdfast.serve.options import ServeOptions
 from holdfast.serve.parts import Listening, Part
 from holdfast.settings import LogSettings
@@ -44,7 +44,10 @@ def run(options: ServeOptions) -> int:
 
 
 async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
+    if options.ready_file is not None:
+        _try_to_write(options.ready_file)
     with open_data_folder(options.data) as folder:
+        count_in(folder.metrics)
         listening = Listening.open(options)
         async with _supervisor(options, folder) as supervisor:
             nats_url = options.nats or await supervisor.start_nats()
@@ -61,16 +64,30 @@ async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
                     nats=nats_url,
                 )
                 # Before the ready file: who waits for that may want the password next.
-                entry = register_server(urls.gateway, folder.root)
+                entry = _register(urls.gateway, folder)
                 try:
                     supervisor.announce(urls)
                     summary.show(urls, options, folder)
                     await lifecycle.until_stopped(stop)
                 finally:
-                    forget_server(entry)
+                    if entry is not None:
+                        forget_server(entry)
             ready.cancel()
             for group in (gateways, workers, [provider]):
                 await supervisor.stop(group)
+
+
+def _register(gateway_url: str, folder: DataFolder) -> Path | None:
+    """Note this server for its user's commands. None when that cannot be: a service user often has no home folder."""
+    try:
+        return register_server(gateway_url, folder.root)
+    except OSError as error:
+        log.warning(
+            "commands on this machine do not find this server's password by themselves: log in, or set XDG_STATE_HOME",
+            folder=error.filename,
+            error=error.strerror or str(error),
+        )
+        return None
 
 
 class Supervisor:
@@ -91,7 +108,10 @@ class Supervisor:
         binary = embedded.find_binary()
         port = sockets.unlikely_port()
         password = secrets.token_urlsafe(16)
-        config = embedded.write_config(self._folder.nats, port, NATS_USER, password, self._options.durability)
+        try:
+            config = embedded.write_config(self._folder.nats, port, NATS_USER, password, self._options.durability)
+        except OSError as error:
+            raise unusable(self._folder.root, error) from error
         part = Part("nats-server", embedded.argv(binary, config))
         self._keep_running(part, _nats_says)
         await embedded.wait_ready(port, timeout_s=READY_TIMEOUT_S)
@@ -169,7 +189,11 @@ class Supervisor:
         for name, pid in self._pids.values():
             processes.setdefault(name, []).append(pid)
         content = {**self._urls._asdict(), "pid": os.getpid(), "processes": processes}
-        _write_whole(self._options.ready_file, json.dumps(content, indent=2) + "\n")
+        try:
+            _write_whole(self._options.ready_file, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            # It was tried at the start. What runs is worth more than the file that tells of it.
+            log.error("the ready file cannot be written", path=str(self._options.ready_file), error=str(error))  # noqa: TRY400
 
 
 def _nats_says(_stream: Stream, line: str) -> None:
@@ -187,9 +211,24 @@ async def _supervisor(options: ServeOptions, folder: DataFolder) -> AsyncIterato
             task.cancel()
 
 
+def _try_to_write(path: Path) -> None:
+    """Raises SettingError when the ready file could not be written: before anything starts, not when all is ready."""
+    try:
+        fresh = _beside(path)
+        fresh.touch(mode=0o600)
+        fresh.unlink()
+    except OSError as error:
+        expected = f"a file in a folder that is there and can be written ({error.strerror})"
+        raise SettingError("--ready-file", str(path), expected) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def _write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader sees all of it or none. Only for its owner: NATS's password stands in it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = _beside(path)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

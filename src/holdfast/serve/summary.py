@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from holdfast import __version__
+from holdfast import __version__, telemetry
 from holdfast.serve.data_folder import USER, DataFolder
 from holdfast.serve.options import ServeOptions
 
@@ -19,7 +19,7 @@ class Urls(NamedTuple):
 
 
 def show(urls: Urls, options: ServeOptions, folder: DataFolder) -> None:
-    """Print to standard output, at once: it may be a pipe."""
+    """Print to standard output; nobody need read it."""
     lines = [
         f"Holdfast {__version__} is ready.",
         f"  call       {urls.gateway}/async-function/NAME (202, then the callback) or {urls.gateway}/function/NAME",
@@ -34,4 +34,4 @@ def show(urls: Urls, options: ServeOptions, folder: DataFolder) -> None:
     gateway = "" if urls.gateway.endswith(":8080") else f"-g {urls.gateway} "
     lines.append(f"  try        echo Hi | faas invoke {gateway}figlet")
     lines.append("Ctrl-C stops it.")
-    print("\n".join(lines), flush=True)  # noqa: T201 - this is the command's output
+    telemetry.say("\n".join(lines), "serve")

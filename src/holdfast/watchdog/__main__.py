@@ -6,11 +6,13 @@ import sys
 
 from holdfast.errors import SettingError
 from holdfast.settings import LogSettings, WatchdogSettings
+from holdfast.standard_streams import open_missing
 from holdfast.watchdog.app import run
 
 
 def main() -> int:
     """Run until SIGTERM; the exit code."""
+    open_missing()
     try:
         settings, logs = WatchdogSettings.from_environment(), LogSettings.from_environment()
     except SettingError as error:

@@ -6,10 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -105,8 +103,7 @@ def run(settings: WatchdogSettings, logs: LogSettings) -> int:
     Not lifecycle.run_part, whose logging would double the memory of a replica and its time to start.
     """
     log = EventLog(logs)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what a handler prints is logged when it is printed
+    log.take_over()
     try:
         first = sockets.inherited(WatchdogSettings.LISTEN_FD) or sockets.listen(
             settings.host, settings.port, purpose="watchdog", option="port"
@@ -197,8 +194,10 @@ async def _upstream(
     async with upstream(settings, slots, log) as function:
 
         async def watch() -> None:
-            log.error(await function.ended())
-            ended.set()
+            try:
+                log.error(await function.ended())
+            finally:
+                ended.set()
 
         watching = asyncio.create_task(watch())
         try:
@@ -219,12 +218,12 @@ async def _main(
     opening = asyncio.current_task()
     assert opening is not None  # noqa: S101 - this is a coroutine that runs
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _asked_to_stop, stop, opening)
+        loop.add_signal_handler(number, _asked_to_stop, stop, opening, log)
     tell = teller(given.ready_fd) if given.ready_fd is not None else None
     slots = Slots(settings.max_inflight, loop, tell)
     async with open_function(slots, ended) as function:
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _asked_to_stop, stop, None)
+            loop.add_signal_handler(number, _asked_to_stop, stop, None, log)
         watchdog = Watchdog(function, slots, given.instance)
         async with serve(watchdog, sockets=listening, limits=_limits(settings)) as server:
             if tell is None:
@@ -259,8 +258,9 @@ def _limits(settings: WatchdogSettings) -> Limits:
     )
 
 
-def _asked_to_stop(stop: asyncio.Event, opening: asyncio.Task[int] | None) -> None:
+def _asked_to_stop(stop: asyncio.Event, opening: asyncio.Task[int] | None, log: EventLog) -> None:
     if stop.is_set():
+        log.drain()
         os._exit(EXIT_SECOND_SIGNAL)
     stop.set()
     if opening is not None:

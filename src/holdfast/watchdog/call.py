@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.http1.exchange import Exchange
+from holdfast.unexpected import Work, guarded
 from holdfast.watchdog.log import EventLog
 from holdfast.watchdog.slots import Slots
 
@@ -109,6 +110,7 @@ class Call:
             self._timer.cancel()
         self._terms.slots.free()
 
+    @guarded(Work.RUNNING)
     def _too_slow(self) -> None:
         limit_s = self._terms.exec_timeout_s
         self._terms.log.error("function too slow", call_id=self.call_id, exec_timeout_s=limit_s)

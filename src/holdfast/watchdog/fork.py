@@ -21,6 +21,7 @@ from holdfast.headers import RawHeaders
 from holdfast.http1.message import header_lines
 from holdfast.process import LineCutter, Process, Stream, start
 from holdfast.settings import WatchdogSettings
+from holdfast.unexpected import Work, set_aside
 from holdfast.watchdog.call import TEXT, Call
 from holdfast.watchdog.environment import request_environment
 from holdfast.watchdog.log import EventLog
@@ -85,7 +86,7 @@ class ForkedFunction:
             text = f"The function's output is larger than {self._settings.max_output_bytes} bytes (max_output_bytes).\n"
             call.answer(500, TEXT, text.encode())
         except Exception as error:  # noqa: BLE001 - a task's owner must hear of nothing but cancellation
-            self._log.error("call failed", call_id=call.call_id, error=repr(error))
+            set_aside(Work.RUNNING, error, call_id=call.call_id)
             call.answer(500, TEXT, b"The watchdog failed on this request; its log says why.\n")
 
 

@@ -5,22 +5,28 @@ The other parts use structlog; a process per replica does without its 10 MB and 
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import traceback
 from datetime import UTC, datetime
-from typing import TextIO
 
+from holdfast import unexpected
+from holdfast.line_writer import LineWriter
 from holdfast.settings import LogSettings
+from holdfast.unexpected import Telling, Work
 
+STDOUT, STDERR = 1, 2
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class EventLog:
-    """Writes one line per event, safe to call from any thread."""
+    """Writes one line per event, safe to call from any thread. A line that cannot be written is dropped and counted."""
 
-    def __init__(self, settings: LogSettings, stream: TextIO | None = None) -> None:
+    def __init__(self, settings: LogSettings, descriptor: int = STDERR) -> None:
         self._json = settings.encoding == "json"
         self._least = _LEVELS[settings.level]
-        self._stream = stream if stream is not None else sys.stderr
+        self._lines = LineWriter(descriptor, on_back=self._say_missing)
 
     def info(self, event: str, **fields: object) -> None:
         """Something happened as it should."""
@@ -37,6 +43,28 @@ class EventLog:
     def output(self, text: str) -> None:
         """A line of the function's own, as it is."""
         self._put(text + "\n")
+
+    def drain(self) -> None:
+        """Wait a moment for the last lines: before a process ends that does not end by itself."""
+        self._lines.drain()
+
+    def take_over(self) -> None:
+        """Have what the function prints, and what nobody expected, end up here too, whatever becomes of the reader."""
+        unexpected.tell(Telling(lambda _: None, self._unexpected))
+        for name, descriptor in (("stdout", STDOUT), ("stderr", STDERR)):
+            raw = io.BufferedWriter(_NeverFails(descriptor, self._lines))
+            # What a handler prints is logged when it is printed.
+            setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True))
+
+    def _unexpected(self, work: Work, error: BaseException, times: int, about: dict[str, object]) -> None:
+        fields = {"loop": work.value, **about}
+        if times:
+            self._write("error", "unexpected error again, going on", {**fields, "times": times, "error": repr(error)})
+        else:
+            self._write("error", "unexpected error, going on", fields, "".join(traceback.format_exception(error)))
+
+    def _say_missing(self, missing: int) -> None:
+        self.warning("lines of the log are missing before this one", lines=missing)
 
     def _write(self, level: str, event: str, fields: dict[str, object], trace: str = "") -> None:
         if _LEVELS[level] < self._least:
@@ -56,8 +84,35 @@ class EventLog:
 
     def _put(self, text: str) -> None:
         # One write, so that lines of several threads do not mix.
-        self._stream.write(text)
-        self._stream.flush()
+        self._lines.write(text)
+
+
+class _NeverFails(io.RawIOBase):
+    """What the function prints itself, written at once: the part that cannot be is dropped and counted as a line.
+
+    At once, and not by the writer's thread: a function that prints faster than its output is read has to wait.
+    """
+
+    def __init__(self, descriptor: int, lines: LineWriter) -> None:
+        self._descriptor = descriptor
+        self._lines = lines
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type] # whatever has the buffer interface
+        try:
+            return os.write(self._descriptor, view)
+        except OSError:
+            self._lines.missed()
+            return view.nbytes
 
 
 def _shown(value: object) -> str:

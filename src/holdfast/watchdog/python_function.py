@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from holdfast.errors import StartError
 from holdfast.settings import WatchdogSettings
+from holdfast.unexpected import Work, guarded
 from holdfast.watchdog.call import TEXT, Call
 from holdfast.watchdog.event import Context, Event
 from holdfast.watchdog.log import EventLog
@@ -163,6 +164,7 @@ class PythonFunction:
         self._answer(call, answer)
         call.ended()
 
+    @guarded(Work.ANSWERING)
     def _answer(self, call: Call, answer: _Answer) -> None:
         if answer.trace:
             self._log.error("handler failed", call_id=call.call_id, trace=answer.trace)

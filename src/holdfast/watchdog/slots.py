@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
+from holdfast.unexpected import Work, guarded
+
 REPORT_S = 1.0
 # While calls come or run; an idle watchdog says nothing and does nothing.
 
@@ -56,6 +58,7 @@ class Slots:
         self._since = now
         self.taken -= 1
 
+    @guarded(Work.COUNTING)
     def _report(self) -> None:
         assert self._tell is not None  # noqa: S101 - without it there is no timer
         now = self._loop.time()

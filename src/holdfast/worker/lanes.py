@@ -28,6 +28,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -49,6 +50,7 @@ from holdfast.queue.publisher import Publisher
 from holdfast.queue.topology import stream_of
 from holdfast.queue.wire import Msg
 from holdfast.settings import NatsSettings, WorkerSettings
+from holdfast.unexpected import Work, alone, forever
 from holdfast.worker.concurrency import Concurrency
 from holdfast.worker.insist import insist
 from holdfast.worker.lane import MAX_INFLIGHT, Lane, read_limit
@@ -199,7 +201,9 @@ class Lanes:
         """Look at everything again and again: a jam has no event, it is a time that passes."""
         found_at, usual = -float("inf"), 0.0
         looked_at, ended = time.monotonic(), self._turns.ended
-        while True:
+
+        async def look() -> None:
+            nonlocal found_at, usual, looked_at, ended
             now = time.monotonic()
             if now > looked_at:
                 rate = (self._turns.ended - ended) / (now - looked_at)
@@ -216,6 +220,8 @@ class Lanes:
             except QueueError as error:
                 log.debug("lanes not looked at", queue=self._queue, error=str(error))
             await asyncio.sleep(LOOK_EVERY_S)
+
+        await forever(Work.LANES, look)
 
     # ---- opening
 
@@ -234,7 +240,8 @@ class Lanes:
         lane = self._lanes.get(words)
         if lane is None:
             lane = self._lanes[words] = Lane(words, limit)
-            task = self._tasks.create_task(self._serve(lane), name=f"lane {words}")
+            serving = alone(Work.LANES, partial(self._serve, lane), lambda _: None, function=words)
+            task = self._tasks.create_task(serving, name=f"lane {words}")
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
             telemetry.LANES.labels(self._queue).set(len(self._lanes))
@@ -286,17 +293,18 @@ class Lanes:
 
     async def _pump(self, consumer: Consumer, lane: Lane | None, calls: set[asyncio.Task[None]]) -> None:
         """Begin a task for each delivery, kept in `calls`, until the consumer is stopped."""
-        while True:
-            try:
-                delivery = await consumer.next()
-            except Stopped:
-                return
+
+        async def begin() -> None:
+            delivery = await consumer.next()
             if lane is not None:
                 lane.use()
                 lane.in_slots += 1
-            call = self._tasks.create_task(self._run(delivery, consumer, lane, lambda: self._left(lane)))
+            run = partial(self._run, delivery, consumer, lane, partial(self._left, lane))
+            call = self._tasks.create_task(alone(Work.RUNNING, run, lambda _: None))
             calls.add(call)
             call.add_done_callback(calls.discard)
+
+        await forever(Work.LANES, begin, until=Stopped)
 
     def _left(self, lane: Lane | None) -> None:
         """A call that was taken from a lane, or from the line beyond its slots, has left its slot."""
@@ -315,7 +323,7 @@ class Lanes:
             if not provider or self._providers.serves(provider):
                 self._begin(words, lanes.AS_IT_IS)
         left = await lanes.last_in_lanes(self._connection, self._queue)
-        if left is not None and left not in self._lanes:
+        if left is not None and lanes.are_words(left) and left not in self._lanes:
             log.warning("calls in a lane that nobody serves", queue=self._queue, function=left)
             self._begin(left, lanes.AS_IT_IS)
         for lane in [lane for lane in self._lanes.values() if not lanes.provider_of(lane.words)]:

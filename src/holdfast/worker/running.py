@@ -20,6 +20,7 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.records import Records
 from holdfast.queue.wire import Msg
+from holdfast.unexpected import Work, guarded
 from holdfast.worker.slot import Slot
 
 INTERIM_AFTER_S = 1.0
@@ -130,6 +131,7 @@ class RunningCalls:
         self._timer.cancel()
         self._connection.unsubscribe(self._sid)
 
+    @guarded(Work.RUNNING)
     def _look(self) -> None:
         """Write the records of the calls that take long, and park the callbacks that do."""
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
@@ -147,9 +149,10 @@ class RunningCalls:
             elif running.park is not None and running.told_since <= now - PARK_AFTER_S:
                 running.park()
 
+    @guarded(Work.RUNNING)  # one record that cannot be made must not keep those of the others
     def _write(self, running: Running) -> None:
-        interim: asyncio.Future[None] = self._loop.create_future()
         record = self._record_of_run(running)
+        interim: asyncio.Future[None] = self._loop.create_future()
         running.interim = interim
 
         def written(error: Exception | None, sequence: int) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.errors import SettingError
-from holdfast.queue.address import ServerAddress
+from holdfast.nats_address import ServerAddress
 
 
 @pytest.mark.parametrize(

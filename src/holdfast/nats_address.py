@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from holdfast.errors import SettingError
+from holdfast.web_address import is_host
 
 DEFAULT_PORT = 4222
 
@@ -28,23 +29,34 @@ class ServerAddress(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read `nats://…`, `tls://…` or `host:port`. User info without a colon is a token. Raises SettingError."""
-        refused = SettingError("nats_url", _without_credentials(url), _EXPECTED)
+        refused = SettingError("nats_url", without_credentials(url), _EXPECTED)
         try:
             parts = urlsplit(url if "://" in url else f"nats://{url}")
-            port = parts.port or DEFAULT_PORT
+            port = DEFAULT_PORT if parts.port is None else parts.port
         except ValueError:
             raise refused from None
-        if not parts.hostname or parts.scheme not in {"nats", "tls"} or parts.path not in {"", "/"}:
+        if not port or not is_host(parts.hostname or "") or parts.scheme not in {"nats", "tls"}:
             raise refused
-        if parts.query or parts.fragment:
+        if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise refused
         name = unquote(parts.username or "")
         tls = parts.scheme == "tls"
         if parts.password is None:
-            return cls(parts.hostname, port, tls, token=name)
-        return cls(parts.hostname, port, tls, user=name, password=unquote(parts.password))
+            return cls(parts.hostname or "", port, tls, token=name)
+        return cls(parts.hostname or "", port, tls, user=name, password=unquote(parts.password))
 
 
-def _without_credentials(url: str) -> str:
+def read_servers(text: str) -> list[str]:
+    """The URLs of servers, out of a list with commas between them. Raises SettingError for one that cannot be used."""
+    urls = [part.strip() for part in text.split(",") if part.strip()]
+    if not urls:
+        raise SettingError("nats_url", text, _EXPECTED)
+    for url in urls:
+        ServerAddress.parse(url)
+    return urls
+
+
+def without_credentials(url: str) -> str:
+    """A URL that may be shown."""
     scheme, _, rest = url.rpartition("://")
     return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url
