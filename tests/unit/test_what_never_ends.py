@@ -36,7 +36,7 @@ LOOPS = {
     "queue/bodies.py sizes": "ends with the last page",
     "queue/contents.py contents": "ends with the last page",
     "queue/dead_letters.py _note": "ends when the record is written",
-    "queue/dead_letters.py each": "ends with the last letter",
+    "queue/dead_letters.py _messages": "ends with the last letter",
     "queue/depth.py consumers": "ends with the last page",
     "queue/embedded.py wait_ready": "ends with the time to get ready",
     "queue/lanes.py lanes_of": "ends with the last page",

@@ -109,7 +109,7 @@ class BodySweep:
         while self._ended:
             body = self._ended.pop()
             # Replayed and run, with its letter not dropped yet: that may be replayed again.
-            if not await self._has_letter(BodyName.parse(body.name).call_id, Kind.CALL):
+            if not await self._letters.has(BodyName.parse(body.name).call_id, Kind.CALL):
                 await self._bodies.delete(body.name)
 
     async def sweep(self) -> None:
@@ -147,7 +147,7 @@ class BodySweep:
             if await waiting.find(self._connection, name.call_id) is not None:
                 return True
             if name.kind == REQUEST:
-                return await self._has_letter(name.call_id, Kind.CALL)
+                return await self._letters.has(name.call_id, Kind.CALL)
             return await self._is_promised(name.call_id)
         except QueueError as error:
             log.warning("body kept, whether it is needed cannot be told", body=str(name), error=str(error))
@@ -155,12 +155,7 @@ class BodySweep:
 
     async def _is_promised(self, call_id: CallId) -> bool:
         """Whether a result is still to be delivered, or lies in a dead letter."""
-        return await self._has_callback(call_id) or await self._has_letter(call_id, None)
-
-    async def _has_letter(self, call_id: CallId, kind: Kind | None) -> bool:
-        async for _ in self._letters.each(call_id=call_id, kind=kind):
-            return True
-        return False
+        return await self._has_callback(call_id) or await self._letters.has(call_id, None)
 
     async def _has_callback(self, call_id: CallId) -> bool:
         for pattern in parked_callback.subjects_of_call(call_id):

@@ -21,12 +21,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
+import structlog
+
 from holdfast import owed, telemetry
 from holdfast.errors import QueueRefused, QueueUnavailable
 from holdfast.function import FunctionRef
 from holdfast.invocation import CallId
 from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue import wire
+from holdfast.queue.answer import UnreadableAnswer
 from holdfast.queue.api import TIMEOUT_S, delete, last_by_leader
 from holdfast.queue.connection import Connection
 from holdfast.queue.dead_letter import (
@@ -42,15 +45,18 @@ from holdfast.queue.dead_letter import (
     to_claim,
 )
 from holdfast.queue.evidence import call_held
-from holdfast.queue.message import replayed, to_publish
+from holdfast.queue.message import Undecodable, replayed, to_publish
 from holdfast.queue.parked_callback import to_publish_now
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallbackStatus, CallRecord, CallStatus
 from holdfast.queue.records import WRONG_SEQUENCE, AgedOut, Conflict, Records, Stored
 from holdfast.queue.waiting import callback_waits
+from holdfast.queue.wire import Msg
 
 CLAIM_S = 60.0
 # After this long a claim is stale. A step that is not confirmed is given up after five seconds.
+
+log = structlog.get_logger("holdfast.queue")
 
 
 class Kept(NamedTuple):
@@ -85,7 +91,29 @@ class DeadLetters:
         kind: Kind | None = None,
         after: int = 0,
     ) -> AsyncIterator[Kept]:
-        """The dead letters that match, oldest first, from the sequence behind `after` on. Raises QueueError."""
+        """The dead letters that match, oldest first, from the sequence behind `after` on. Raises QueueError.
+
+        One that cannot be read is named in the log and left where it is: it must not hide the others.
+        """
+        async for message in self._messages(queue=queue, function=function, call_id=call_id, kind=kind, after=after):
+            sequence = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
+            subject = wire.header(message.headers, b"Nats-Subject") or b""
+            try:
+                letter = from_message(subject, message.headers, message.payload)
+            except (Undecodable, UnreadableAnswer) as error:
+                log.error("dead letter cannot be read", stream=STREAM, sequence=sequence, error=str(error))  # noqa: TRY400 - nothing of ours failed
+                continue
+            yield Kept(letter, sequence, claim_of(message.headers), subject)
+
+    async def has(self, call_id: CallId, kind: Kind | None) -> bool:
+        """Whether there is a dead letter of a call, be it one that cannot be read. Raises QueueError."""
+        async for _ in self._messages(queue="*", function=None, call_id=call_id, kind=kind, after=0):
+            return True
+        return False
+
+    async def _messages(
+        self, *, queue: str, function: FunctionRef | None, call_id: str, kind: Kind | None, after: int
+    ) -> AsyncIterator[Msg]:
         name, namespace = ("*", "*") if function is None else (function.name.replace(".", "_"), function.namespace)
         last = {None: ">", Kind.CALL: "*", Kind.CALLBACK: "*.callback"}[kind]
         pattern = f"{SUBJECT_PREFIX}{queue}.{namespace}.{name}.{call_id}.{last}"
@@ -101,9 +129,7 @@ class DeadLetters:
             if status:
                 raise QueueUnavailable(f"dead letters cannot be read: {wire.status_text(message.headers)}")
             after = int(wire.header(message.headers, b"Nats-Sequence") or b"0")
-            subject = wire.header(message.headers, b"Nats-Subject") or b""
-            letter = from_message(subject, message.headers, message.payload)
-            yield Kept(letter, after, claim_of(message.headers), subject)
+            yield message
 
     async def replay(self, kept: Kept, queue: str) -> bool:
         """Have it done again; False: somebody else has it, or had. `queue` is where a call goes. Raises QueueError.

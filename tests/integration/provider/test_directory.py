@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,6 +71,50 @@ async def test_what_was_deployed_anew_or_removed_while_nobody_asked_is_seen_at_o
         await on.provider.client.request("DELETE", "/system/functions", json={"functionName": "cat"})
         await asyncio.sleep(FRESH_S + FORGET_S + 0.1)
         assert await on.functions.find(CAT) is None
+
+
+ODD_DOCUMENTS = [
+    b"",
+    b"null",
+    b"7",
+    b"[]",
+    b"[1]",
+    b'{"name":["odd"]}',
+    b'"text"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"name":"odd","endpoints":5}',
+    b'{"name":"odd","endpoints":[5]}',
+    b'{"name":"odd","endpoints":["http://["]}',
+    b'{"name":"odd","endpoints":["http://h:99999"]}',
+    b'{"name":"odd","endpoints":["http://h"],"localEndpoints":[]}',
+    b'{"name":"odd","endpoints":["http://h"],"localEndpoints":["nonsense"]}',
+    b'{"name":"odd","annotations":[1]}',
+    b'[{"name":["a"]},{"name":"odd"}]',
+]
+
+
+@pytest.mark.parametrize("document", ODD_DOCUMENTS, ids=lambda document: repr(document[:40]))
+async def test_an_odd_document_of_a_provider_costs_one_look_up(document: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(document), document)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
+        writer.close()
+
+    odd, server = FunctionRef("odd"), await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, ClientPool() as pool:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with directory(pool, url, None) as functions:
+            for _ in range(2):
+                with contextlib.suppress(ProviderUnavailable):
+                    await functions.find(odd)
+                with contextlib.suppress(ProviderUnavailable):
+                    await functions.ready(odd, 0.1)
 
 
 class CountingPool(ClientPool):
