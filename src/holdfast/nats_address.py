@@ -57,6 +57,7 @@ def read_servers(text: str) -> list[str]:
 
 
 def without_credentials(url: str) -> str:
-    """A URL that may be shown."""
-    scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url
+    """A URL, or a list of them, that may be shown: without what may be a user or a password in it."""
+    before, at, after = url.rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme if separator else ''}{separator}…@{after}" if at else url

@@ -299,3 +299,31 @@ def test_output_for_which_there_is_no_room_fails_a_command_with_one_line() -> No
                 [HOLDFAST, *arguments.split()], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
             )
             assert (ended.returncode, ended.stderr) == (1, b"holdfast: No space left on device\n")
+
+
+READ_ONLY = """
+mount -t tmpfs none "$1" && mount -o remount,ro,bind / && cd / || exit 77
+"$2" demo; echo "demo ended with $?"
+"$2" serve; echo "serve ended with $?"
+TMPDIR="$1" "$2" demo; echo "demo with a folder ended with $?"
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="only root can mount")
+def test_a_read_only_system_is_enough_beside_one_folder(folder: Path) -> None:
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", folder, HOLDFAST],
+        env={**environ(NO_HOME), "HOME": "/"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    if ended.returncode in (1, 77) and "demo" not in ended.stdout:
+        pytest.skip(f"nothing can be mounted here: {ended.stderr}")
+    assert "demo ended with 2" in ended.stdout
+    assert "TMPDIR='' cannot be used" in ended.stderr
+    assert "serve ended with 2" in ended.stdout
+    assert "--data='/.local/share/holdfast' cannot be used" in ended.stderr
+    assert "demo with a folder ended with 0" in ended.stdout, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr

@@ -300,3 +300,43 @@ def test_a_later_start_that_fails_counts_as_an_exit(tmp_path: Path) -> None:
             await task
 
     asyncio.run(scenario())
+
+
+@LOOPS
+def test_an_error_of_whoever_watches_a_process_does_not_end_its_supervision(run: Run) -> None:
+    async def story() -> None:
+        pids: list[int] = []
+        codes: list[int] = []
+        again = asyncio.Event()
+
+        def on_start(pid: int) -> None:
+            pids.append(pid)
+            if len(pids) == 1:
+                raise KeyError("a mistake at the first start")
+            again.set()
+
+        async def after_exit() -> None:
+            raise OSError("a mistake after each exit")
+
+        def on_line(_stream: str, line: str) -> None:
+            raise ValueError(line)
+
+        task = asyncio.create_task(
+            supervise(
+                script("print('x', flush=True); import time; time.sleep(600)"),
+                on_start=on_start,
+                on_line=on_line,
+                on_exit=codes.append,
+                after_exit=after_exit,
+                grace_s=0,
+            )
+        )
+        async with asyncio.timeout(20):
+            await again.wait()
+        assert codes == [127]
+        assert psutil.pid_exists(pids[1])
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(story())

@@ -150,8 +150,10 @@ class Supervisor:
             self._write_ready_file()
 
         def on_exit(code: int) -> None:
-            _, pid = self._pids.pop(id(part))
-            forget_process(pid, self._folder.metrics)
+            # None when not even a process could be started: there was no memory, or no descriptor, for it.
+            _, pid = self._pids.pop(id(part), (part.name, None))
+            if pid is not None:
+                forget_process(pid, self._folder.metrics)
             if id(part) not in self._ready:
                 raise StartError(f"{part.name} ended with code {code} before it was ready; its own words are above.")
             log.error("ended, starting it again", name=part.name, pid=pid, code=code)

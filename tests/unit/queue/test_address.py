@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.errors import SettingError
-from holdfast.nats_address import ServerAddress
+from holdfast.nats_address import ServerAddress, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,17 @@ def test_a_password_is_in_no_error_and_no_log_form() -> None:
         ServerAddress.parse("nats://u:topsecret@host:port")
     assert "topsecret" not in str(refused.value)
     assert str(ServerAddress.parse("nats://u:topsecret@[::1]:1")) == "[::1]:1"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://h", "nats://h"),
+        ("http://u:p@h", "http://…@h"),
+        ("u:p@h:1", "…@h:1"),
+        ("nats://u:p/w,x@a,nats://u:q@b", "nats://…@b"),
+        ("http://u:p@h@i", "http://…@i"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
