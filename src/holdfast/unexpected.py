@@ -117,7 +117,7 @@ async def forever(
     """Take one step after the other until cancelled, or until a step raises `until`.
 
     Any other error of a step is set aside, and the next step follows after a pause that grows while they fail. HOT: a
-    step costs 0.1 µs more than in a bare loop.
+    step costs 0.2 µs more than in a bare loop.
     """
     pause_s = 0.0
     while True:

@@ -16,15 +16,16 @@ class Missing:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self.told: list[int] = []
-        self.was_told = threading.Event()
+        self.told = 0
+        self.all_told = threading.Condition()
 
     def drop(self) -> None:
         self.dropped += 1
 
     def back(self, missing: int) -> None:
-        self.told.append(missing)
-        self.was_told.set()
+        with self.all_told:
+            self.told += missing
+            self.all_told.notify_all()
 
 
 def writer(descriptor: int) -> tuple[LineWriter, Missing]:
@@ -89,10 +90,10 @@ def test_a_reader_that_hangs_holds_up_nobody_and_is_told_later_what_it_missed(
     while len(got) < kept * len(line):
         got += os.read(read_end, 65536)
     assert got.count(b"\n") == kept
-    assert missing.was_told.wait(10)
     lines.write("seen\n")
     assert os.read(read_end, 65536) == b"seen\n"
-    assert missing.told == [missing.dropped]
+    with missing.all_told:
+        assert missing.all_told.wait_for(lambda: missing.told == missing.dropped, 10)
 
 
 def test_a_line_after_one_that_was_cut_off_stands_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
