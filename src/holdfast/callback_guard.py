@@ -5,6 +5,9 @@ at the host when a call is accepted (`refusal`: addresses in every spelling, nam
 worker at each address that the name then has (`addresses`). The worker connects to an address that was looked at, not
 to the name again: a name that changes between look and use gains nothing.
 
+Never go there: ports of Holdfast itself, though the list has their address. Whoever may call could otherwise send what
+a function answers to the provider, which deploys, or to NATS. `own_ports` collects them.
+
 Sending is left to the client pool, what a refusal means for a call to gateway and worker. Functions of the gateway,
 given as a path, do not come here: they are allowed.
 """
@@ -13,21 +16,29 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from holdfast import sockets
 from holdfast.errors import AddressRefused, SettingError
 from holdfast.http1.origin import Origin
+from holdfast.nats_address import ServerAddress
+from holdfast.settings import NatsSettings
+from holdfast.sockets import IPAddress
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port -> the addresses of the host, best first. Raises OSError when there are none."""
 
 LOOPBACK = "127.0.0.0/8,::1"
 """The list that lets receivers on this machine be called back."""
+
+PORTS = "HOLDFAST_PORTS"
+"""Variable in which whoever starts several parts tells each the ports of all, such as `4222,8082`, all on this machine.
+Not a setting: nobody writes it by hand."""
 
 # IANA's registries of special-purpose addresses, RFC 6890 and after. Written out, because what the ipaddress module
 # calls global differs between Python's patch releases. The first that matches names the kind.
@@ -185,13 +196,57 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+class OwnPort(NamedTuple):
+    """A port of Holdfast itself, by the host that its peers call it by."""
+
+    host: str
+    port: int
+
+
+def own_ports(nats: NatsSettings, provider: Origin, *listening: socket.socket) -> frozenset[OwnPort]:
+    """What a part knows of Holdfast's own ports: NATS's, the provider's, its own, and what its starter named.
+
+    Raises SettingError for servers of NATS that are none.
+    """
+    named = [int(port) for port in os.environ.get(PORTS, "").split(",") if port.isdecimal()]
+    return frozenset(
+        [
+            *(OwnPort(server.host, server.port) for server in map(ServerAddress.parse, nats.servers())),
+            OwnPort(provider.host, provider.port),
+            *(OwnPort(*sock.getsockname()[:2]) for sock in listening),
+            *(OwnPort("localhost", port) for port in named),
+        ]
+    )
+
+
 class CallbackGuard:
     """Says where callbacks may go. The same allow list belongs to gateways and workers."""
 
-    def __init__(self, allow: Iterable[str] = (), *, deny_private: bool = True, resolver: Resolver = resolve) -> None:
-        """Raises SettingError for an entry of `allow` that cannot be used."""
+    def __init__(
+        self,
+        allow: Iterable[str] = (),
+        *,
+        deny_private: bool = True,
+        own: Iterable[OwnPort] = (),
+        gateway: OwnPort | None = None,
+        resolver: Resolver = resolve,
+    ) -> None:
+        """How to guard.
+
+        Args:
+            allow: Where callbacks may go besides public addresses. Raises SettingError for an entry that is none.
+            deny_private: Whether other addresses are refused.
+            own: Where no callback ever goes.
+            gateway: Where callbacks go to functions only, as far as can be told from what stands in a URL; the gateway
+                itself refuses the others.
+            resolver: What finds the addresses of a host.
+        """
         self._deny_private = deny_private
         self._resolve = resolver
+        self._own: dict[int, list[_Place]] = {}
+        for part in own:
+            self._own.setdefault(part.port, []).append(_place(part.host))
+        self._gateway = None if gateway is None else (_place(gateway.host), gateway.port)
         self._allowed: list[_Allowed] = []
         for entry in allow:
             try:
@@ -199,19 +254,26 @@ class CallbackGuard:
             except ValueError:
                 raise SettingError("callback_allow", entry, _EXPECTED) from None
 
-    def refusal(self, origin: Origin) -> str | None:
-        """Why a callback to this origin is refused, as far as can be told without resolving a name; None: it is not."""
+    def refusal(self, origin: Origin, target: str | None = None) -> str | None:
+        """Why a callback to this origin is refused, as far as can be told without resolving a name; None: it is not.
+
+        With `target` also whether it names what callbacks may not use of the gateway.
+        """
+        if self._is_own(_place(origin.host), origin.port) or (
+            target is not None and self._is_gateway(origin) and not names_function(target)
+        ):
+            return _OWN_PORT % str(origin)
         address = read_address(origin.host)
         if address is not None:
             kind = self._kind(address, origin.port)
             return None if kind is None else f"{origin.host} is not a public address ({kind})"
-        host = origin.host.lower().rstrip(".")
+        host = _bare(origin.host)
         if not _NAME.fullmatch(host):
             return f"{origin.host!r} is neither a host name nor an address"
         if self._allows_name(host, origin.port):
             return None
         # RFC 6761: these mean loopback whatever a resolver says.
-        if (host == "localhost" or host.endswith(".localhost")) and self._kind(_LOCALHOST, origin.port) is not None:
+        if _is_local_name(host) and self._kind(_LOCALHOST, origin.port) is not None:
             return f"{origin.host} is this machine (loopback)"
         return None
 
@@ -229,7 +291,9 @@ class CallbackGuard:
         if literal is not None:
             return [str(literal)]
         found = await self._resolve(origin.host, origin.port)
-        if self._allows_name(origin.host.lower().rstrip("."), origin.port):
+        if origin.port in self._own and await self._is_found_own(found, origin.port):
+            raise AddressRefused(str(origin), _OWN_PORT % str(origin))
+        if self._allows_name(_bare(origin.host), origin.port):
             return found
         for text in found:
             address = read_address(text)
@@ -238,6 +302,29 @@ class CallbackGuard:
                 # Not the address itself: the text reaches callers, and they are not to learn a network's names.
                 raise AddressRefused(str(origin), f"{origin.host} has an address that is not public ({kind})")
         return found
+
+    def _is_own(self, place: _Place, port: int) -> bool:
+        return any(_same(place, part) for part in self._own.get(port, ()))
+
+    def _is_gateway(self, origin: Origin) -> bool:
+        if self._gateway is None:
+            return False
+        place, port = self._gateway
+        return port == origin.port and _same(_place(origin.host), place)
+
+    async def _is_found_own(self, found: Sequence[str], port: int) -> bool:
+        """Whether one of a name's addresses is where one of our own parts is."""
+        places = [_place(text) for text in found]
+        for part in self._own[port]:
+            theirs = [part]
+            if isinstance(part, str):
+                try:
+                    theirs = [_place(text) for text in await self._resolve(part, port)]
+                except OSError:
+                    continue  # nobody reaches it by that name now
+            if any(_same(place, one) for place in places for one in theirs):
+                return True
+        return False
 
     def _allows_name(self, host: str, port: int) -> bool:
         return not self._deny_private or any(allowed.has_name(host, port) for allowed in self._allowed)
@@ -255,3 +342,33 @@ class CallbackGuard:
 
 
 _LOCALHOST = ipaddress.IPv4Address("127.0.0.1")
+_OWN_PORT = "%s is a port of Holdfast itself: name a function as /function/<name> or /async-function/<name>"
+
+_Place = IPAddress | str
+"""Where a host is, as far as that is written: its address, or its name."""
+
+
+def _bare(host: str) -> str:
+    """A name as names are compared."""
+    return host.lower().rstrip(".")
+
+
+def _is_local_name(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _place(host: str) -> _Place:
+    name = _bare(host)
+    address = _LOCALHOST if _is_local_name(name) else read_address(name)
+    if isinstance(address, ipaddress.IPv6Address):
+        return _embedded(address) or address
+    return name if address is None else address
+
+
+def _same(one: _Place, other: _Place) -> bool:
+    """Whether two places are one. This machine is one place, whichever of its addresses a part listens on."""
+    if one == other:
+        return True
+    if isinstance(one, str) or isinstance(other, str):
+        return False
+    return sockets.is_of_this_machine(one) and sockets.is_of_this_machine(other)

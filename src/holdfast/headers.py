@@ -23,6 +23,8 @@ TIMEOUT = b"X-Timeout"
 DEPTH = b"X-Holdfast-Depth"
 INSTANCE = b"X-Holdfast-Instance"
 # Between our own parts only: for whom a request is, and who answered it. Neither callers nor functions see it.
+CALLED_BACK = b"X-Holdfast-Callback"
+# For whoever a callback is sent to and for nobody behind it: Holdfast's own ports know by it what must not reach them.
 # Standard Webhooks writes its names in lower case.
 WEBHOOK_ID = b"webhook-id"
 WEBHOOK_TIMESTAMP = b"webhook-timestamp"
@@ -44,14 +46,15 @@ HOP_BY_HOP = frozenset(
 )
 # Made anew on every hop, because the message that travels on is framed and addressed anew.
 MADE_ANEW = frozenset({b"host", b"content-length", b"expect"})
-NOT_FORWARDED = HOP_BY_HOP | MADE_ANEW
+NOT_FORWARDED = HOP_BY_HOP | MADE_ANEW | {CALLED_BACK.lower()}
 
-# What only Holdfast may say in a callback: a function's answer cannot forge these.
-RESERVED_IN_CALLBACK = frozenset(
+# What only Holdfast may say in an answer: a function's own are replaced, whichever way its answer travels.
+RESERVED_IN_ANSWER = frozenset(name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, INSTANCE))
+
+# The same for a callback, which says more.
+RESERVED_IN_CALLBACK = RESERVED_IN_ANSWER | frozenset(
     name.lower()
     for name in (
-        CALL_ID,
-        START_TIME,
         DURATION_SECONDS,
         FUNCTION_STATUS,
         FUNCTION_NAME,

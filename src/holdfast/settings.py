@@ -234,7 +234,10 @@ class NatsSettings(Settings):
         "results_ttl", "24h", "How long a call's record and result are kept after its end."
     )
     results_max_bytes: int = _integer(
-        "results_max_bytes", str(1024**3), "Room for records and results; when it is full the oldest go.", least=1024**2
+        "results_max_bytes",
+        str(1024**3),
+        "Room for records and results; when it is full the oldest go (410).",
+        least=1024**2,
     )
     inline_body_bytes: int = _integer(
         "inline_body_bytes",
@@ -361,8 +364,8 @@ class GatewaySettings(Settings):
     )
     allowed_hosts: tuple[str, ...] = _hosts(
         "allowed_hosts",
-        "Names by which /system may be called, besides localhost and addresses, when it is open (basic_auth=false) and "
-        "gateway_host is a loopback address.",
+        "Names by which a gateway without a password (basic_auth=false) on a loopback address may be called, besides "
+        "localhost and IP addresses. Requests under any other are answered 403.",
     )
     callback_allow: tuple[str, ...] = _names(
         "callback_allow",
@@ -542,6 +545,11 @@ class ProviderSettings(Settings):
     basic_auth: bool = _flag("basic_auth", "false", "Whether the API needs the user and password in secret_mount_path.")
     secret_mount_path: str = _text(
         "secret_mount_path", "/run/secrets", "Folder of basic-auth-user and basic-auth-password."
+    )
+    allowed_hosts: tuple[str, ...] = _names(
+        "allowed_hosts",
+        "Names by which a provider without a password (basic_auth=false) on a loopback address may be called, besides "
+        "localhost and IP addresses. Requests under any other are answered 403.",
     )
     grace_period_s: float = _duration(
         "grace_period", "10s", "On SIGTERM, how long running requests of the functions may take to finish."

@@ -23,6 +23,8 @@ MANY = 65_536
 BACKLOG = 4096
 # Bursts of short connections arrive faster than one loop turn accepts them; the kernel caps this at net.core.somaxconn.
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = False) -> socket.socket:
     """Bind and listen. `shared` lets several sockets share the port (SO_REUSEPORT), the kernel spreading connections.
@@ -127,6 +129,11 @@ def url_of(sock: socket.socket) -> str:
     return url_at({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), sock)
 
 
+def bound_url(sock: socket.socket) -> str:
+    """`http://host:port` that a socket is bound to, for people to read: every address is 0.0.0.0 or [::]."""
+    return url_at(sock.getsockname()[0], sock)
+
+
 def url_at(host: str, sock: socket.socket) -> str:
     """`http://host:port` of a socket, as a caller writes it who reaches this machine by `host`."""
     return f"http://[{host}]:{port_of(sock)}" if ":" in host else f"http://{host}:{port_of(sock)}"
@@ -134,7 +141,32 @@ def url_at(host: str, sock: socket.socket) -> str:
 
 def is_loopback(sock: socket.socket) -> bool:
     """Whether a socket can only be reached from this machine."""
-    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+    return _plain(ipaddress.ip_address(sock.getsockname()[0])).is_loopback
+
+
+def is_everywhere(sock: socket.socket) -> bool:
+    """Whether a socket listens on every address of this machine."""
+    return _plain(ipaddress.ip_address(sock.getsockname()[0])).is_unspecified
+
+
+def is_of_this_machine(address: IPAddress) -> bool:
+    """Whether connecting to an address leads to this machine: loopback, unspecified, or one that it has now."""
+    address = _plain(address)
+    if address.is_loopback or address.is_unspecified:
+        return True
+    try:
+        # The kernel lets a socket be bound to what it has, and to nothing else.
+        with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _plain(address: IPAddress) -> IPAddress:
+    """An address without the IPv6 around an IPv4 one: Python's own questions do not look through it before 3.13."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def inherited(variable: str) -> socket.socket | None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.receiver import Receiver, receiver
 from tests.support.serving import Serving, serving
 
+PAIR = ("user", "password")
 ENVIRON = {"initial_retry_wait": "500ms", "max_retry_attempts": "3", "callback_initial_wait": "100ms"}
 
 
@@ -217,3 +218,25 @@ async def test_a_receiver_that_is_gone_for_good_is_left_alone(server: Serving, c
         pass
     assert document["callback"]["status"] == "failed"
     assert "410" in document["callback"]["error"]
+
+
+async def test_a_record_that_made_room_is_gone_and_not_unknown(tmp_path: Path) -> None:
+    async with serving(tmp_path, environ={"results_max_bytes": "1048576"}) as server:
+        ids = [await server.accept("echo", b"x" * 60_000) for _ in range(40)]
+        for call_id in ids:
+            document = (await server.call(f"/async-function/{call_id}?wait=30s", method="GET")).json()
+            assert document.get("status", "succeeded") == "succeeded"
+        first, newest = ids[0], ids[-1]
+        async with asyncio.timeout(30):
+            while (gone := await server.call(f"/async-function/{first}/result", method="GET")).status_code == 200:
+                await asyncio.sleep(0.1)
+        for path in (first, f"{first}/result", f"{first}/events"):
+            gone = await server.call(f"/async-function/{path}", method="GET")
+            assert (gone.status_code, "results_max_bytes" in gone.text) == (410, True), gone.text
+        assert (await server.call(f"/async-function/{newest}/result", method="GET")).content == b"x" * 60_000
+        unknown = await server.call("/async-function/5d2f0c7a-ef89-4a33-8657-7cad15cdd78a", method="GET")
+        assert unknown.status_code == 404
+        # The list has the records, and no markers.
+        user, password = ((tmp_path / f"data/secrets/basic-auth-{name}").read_text().strip() for name in PAIR)
+        listed = await server.client.get(f"{server.url}/system/calls", auth=(user, password))
+        assert {call["id"] for call in listed.json()["calls"]} <= set(ids) - {first}

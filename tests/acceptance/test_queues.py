@@ -101,7 +101,9 @@ async def test_a_call_to_a_queue_without_a_worker_is_kept_until_there_is_one(ser
     assert 'holdfast_queue_workers{queue_name="slow"} 1.0' in metrics
     pending = 'queue_worker_pending_messages{function_name="kept.openfaas-fn",queue_name="nobodys"} 1.0'
     assert pending in metrics
-    async with worker(server.ready["nats"], server.ready["provider"], queue_name="nobodys", ack_wait="2s"):
+    # The runtime of an open server wants its password nevertheless: what it takes are commands to run.
+    password = {"provider_secret_mount_path": str(server.folder / "data" / "secrets")}
+    async with worker(server.ready["nats"], server.ready["provider"], queue_name="nobodys", ack_wait="2s", **password):
         assert (await record(server, call_id, "?wait=30s"))["status"] == "succeeded"
         assert (await queue(server, "nobodys"))["workers"] == 1
 

@@ -192,11 +192,27 @@ async def test_an_open_gateway_is_not_called_by_a_name_that_a_page_made_point_he
 ) -> None:
     folder = tmp_path_factory.mktemp("open")
     async with serving(folder, "--no-auth", environ={"allowed_hosts": "faas.example.com"}) as server:
-        for host, status in (("attacker.example", 403), ("localhost", 200), ("faas.example.com", 200)):
-            answer = await ask(server, "/system/functions", headers={"Host": host}, login=False)
-            assert answer.status_code == status, host
-        # Functions are for everybody.
-        assert (await server.call("/function/echo", b"x", {"Host": "attacker.example"})).status_code == 200
+        # By every route: a page whose name was made to point here could read what any of them answers.
+        for path in (
+            "/system/functions",
+            "/function/echo",
+            "/async-function/unknown",
+            "/healthz",
+            "/",
+            "/openapi.json",
+        ):
+            right = {(await ask(server, path, login=False)).status_code}
+            for host, statuses in (("attacker.example", {403}), ("localhost", right), ("faas.example.com", right)):
+                answer = await ask(server, path, headers={"Host": host}, login=False)
+                assert {answer.status_code} == statuses, (host, path)
+                if statuses == {403}:
+                    assert "allowed_hosts" in answer.text
+        call = await server.call("/async-function/echo", b"x", {"Host": "attacker.example"})
+        assert call.status_code == 403
+        for path in ("/metrics", "/healthz"):
+            for host, status in (("attacker.example", 403), ("localhost:1", 200)):
+                answer = await server.client.get(server.ready["metrics"] + path, headers={"Host": host})
+                assert answer.status_code == status, (host, path)
 
 
 async def test_while_the_provider_is_silent_the_metrics_go_on_without_it(server: Serving) -> None:

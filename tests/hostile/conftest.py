@@ -8,6 +8,9 @@ import pytest_asyncio
 from tests.hostile.mirror import Mirror, mirror
 from tests.support.nats import nats_server
 from tests.support.parts import Part, gateway, worker
+from tests.support.serving import CALLED_AS
+
+NAMES = f"{CALLED_AS}, other, other.example, metadata.internal"
 
 
 @dataclass
@@ -27,7 +30,7 @@ async def stage() -> AsyncIterator[Stage]:
     async with (
         nats_server() as nats,
         mirror() as function,
-        gateway(nats.url, function.url, callback_allow="", max_body_bytes="1048576") as front,
+        gateway(nats.url, function.url, callback_allow="", max_body_bytes="1048576", allowed_hosts=NAMES) as front,
         worker(nats.url, function.url),
     ):
         yield Stage(front, function)

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 
-from tests.support.serving import HOLDFAST
+from tests.support.serving import CALLED_AS, HOLDFAST
 
 READY_TIMEOUT_S = 30.0
 
@@ -70,6 +70,7 @@ def gateway(nats_url: str, provider_url: str, **environ: str) -> contextlib.Abst
             "gateway_port": "0",
             "gateway_metrics_port": "0",
             "callback_allow": "127.0.0.1",
+            "allowed_hosts": CALLED_AS,
             **environ,
         },
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.callback_guard import LOOPBACK, CallbackGuard, kind_of
+from holdfast.callback_guard import LOOPBACK, CallbackGuard, OwnPort, kind_of
 from holdfast.errors import AddressRefused, SettingError
 from holdfast.http1.origin import Origin
 
@@ -255,3 +256,117 @@ def test_what_python_knows_to_be_special_is_not_public(address: object) -> None:
     known = ip_address(str(address))
     if not known.is_global or known.is_multicast:
         assert kind_of(known) is not None
+
+
+OWN = [OwnPort("127.0.0.1", 8083), OwnPort("0.0.0.0", 8082), OwnPort("nats.internal", 4222), OwnPort("10.0.0.5", 8081)]
+
+
+def guard_of_parts(*, resolves_to: Sequence[str] = PUBLIC, nats_at: str = "10.0.0.9") -> CallbackGuard:
+    """One whose operator allows all that may be allowed."""
+
+    async def resolver(host: str, _port: int) -> Sequence[str]:
+        return [nats_at] if host == "nats.internal" else resolves_to
+
+    return CallbackGuard(
+        [LOOPBACK.split(",")[0], "::1", "10.0.0.0/8", "nats.internal", "hooks.internal"],
+        own=OWN,
+        gateway=OwnPort("127.0.0.1", 8080),
+        resolver=resolver,
+        deny_private=False,
+    )
+
+
+@pytest.mark.parametrize("port", [8082, 8083])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "127.0.0.2",
+        "2130706433",
+        "0x7f.1",
+        "0.0.0.0",
+        "0",
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+    ],
+)
+async def test_no_spelling_of_this_machine_leads_a_callback_to_a_port_of_holdfast(host: str, port: int) -> None:
+    checked = guard_of_parts()
+    origin = Origin.parse(f"http://{host}:{port}/function/echo")
+    assert "a port of Holdfast itself" in (checked.refusal(origin) or "")
+    with pytest.raises(AddressRefused):
+        await checked.addresses(origin)
+    # Another port of the same machine is somebody else's.
+    assert checked.refusal(Origin.parse(f"http://{host}:9999")) is None
+
+
+async def test_nor_does_an_address_that_this_machine_has_in_a_network() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that would be used
+        own = probe.getsockname()[0]
+    assert guard_of_parts().refusal(Origin(own, 8083)) is not None
+    assert guard_of_parts().refusal(Origin(own, 8088)) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "leads_to", "refused"),
+    [
+        ("hooks.internal", 8083, "127.0.0.1", True),
+        ("hooks.internal", 8083, "::1", True),
+        ("hooks.internal", 9999, "127.0.0.1", False),
+        ("hooks.internal", 8083, "10.0.0.7", False),
+        ("hooks.internal", 8081, "10.0.0.5", True),
+        ("hooks.internal", 4222, "10.0.0.9", True),
+        ("hooks.internal", 4222, "10.0.0.8", False),
+        ("10.0.0.5", 8081, "", True),
+        ("10.0.0.9", 4222, "", False),
+        ("NATS.internal.", 4222, "10.0.0.9", True),
+    ],
+)
+async def test_a_part_elsewhere_is_known_by_its_name_and_by_where_that_leads(
+    host: str, port: int, leads_to: str, *, refused: bool
+) -> None:
+    checked = guard_of_parts(resolves_to=[leads_to])
+    if refused:
+        with pytest.raises(AddressRefused):
+            await checked.addresses(Origin(host, port))
+    else:
+        assert await checked.addresses(Origin(host, port))
+
+
+async def test_a_part_whose_name_leads_nowhere_is_in_nobodys_way() -> None:
+    async def resolver(host: str, _port: int) -> Sequence[str]:
+        if host == "nats.internal":
+            raise OSError(host)
+        return PUBLIC
+
+    checked = CallbackGuard(own=OWN, resolver=resolver)
+    assert await checked.addresses(Origin("example.com", 4222)) == PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://127.0.0.1:8080/function/echo", False),
+        ("http://localhost:8080/async-function/echo?x=1", False),
+        ("http://127.0.0.1:8080/system/functions", True),
+        ("http://localhost:8080/system/functions", True),
+        ("http://127.1:8080//system/functions", True),
+        ("http://[::1]:8080/%73ystem/functions", True),
+        ("http://0.0.0.0:8080/function/../system/functions", True),
+        ("http://127.0.0.1:8080/function/%2e%2e/system/functions", True),
+        ("http://127.0.0.1:8080/", True),
+        ("http://127.0.0.1:8090/system/functions", False),
+    ],
+)
+def test_of_the_gateway_callbacks_reach_functions_only(url: str, *, refused: bool) -> None:
+    path = url.split(":", 2)[2].partition("/")[2].partition("?")[0]
+    assert (guard_of_parts().refusal(Origin.parse(url), f"/{path}") is not None) is refused

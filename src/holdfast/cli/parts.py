@@ -119,7 +119,11 @@ _GIVEN_BY_SERVE = frozenset({"gateway_url", "functions_provider_url", "nats_url"
     multiple=True,
     help="Run the calls of this queue too, N at once; without N as many as --max-inflight. Repeatable.",
 )
-@click.option("--no-auth", is_flag=True, help="Leave /system open: anyone who reaches the port can manage functions.")
+@click.option(
+    "--no-auth",
+    is_flag=True,
+    help="Leave /system open: who reaches the port can run commands.",
+)
 @click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),

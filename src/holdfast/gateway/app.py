@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack, closing
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import provider_credentials, read_credentials
-from holdfast.callback_guard import CallbackGuard
+from holdfast.callback_guard import CallbackGuard, OwnPort, own_ports
 from holdfast.directory import directory
 from holdfast.errors import SettingError
 from holdfast.gateway import LISTEN_FD, METRICS_FD, answered_here, answers
@@ -23,7 +24,6 @@ from holdfast.gateway.calls import Calls
 from holdfast.gateway.claims import Claims
 from holdfast.gateway.dead_letters import DeadLetterRoutes
 from holdfast.gateway.explainer import Explainer
-from holdfast.gateway.guard import Guard
 from holdfast.gateway.idempotency import Idempotency
 from holdfast.gateway.invoke import Invoker
 from holdfast.gateway.lane_board import LaneBoard
@@ -44,6 +44,7 @@ from holdfast.gateway.system import System
 from holdfast.gateway.unstored import Unstored
 from holdfast.gateway.upstream import Upstream
 from holdfast.gateway.welcome import welcome
+from holdfast.guard import Guard, Guarded, guard_at
 from holdfast.health import healthz
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool, Origin
@@ -79,6 +80,7 @@ class Gateway:
     def __init__(
         self,
         *,
+        guard: Guard,
         acceptor: Acceptor,
         calls: AsgiApplication,
         invoker: Invoker,
@@ -87,6 +89,7 @@ class Gateway:
         other: AsgiApplication,
         names: Names,
     ) -> None:
+        self._foreign_host = guard.foreign_host
         self._acceptor = acceptor
         self._calls = calls
         self._invoker = invoker
@@ -106,6 +109,10 @@ class Gateway:
 
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete."""
+        foreign = self._foreign_host(exchange)
+        if foreign is not None:
+            answers.refuse(exchange, *foreign)
+            return
         target = exchange.target
         if target.startswith(ASYNC_PREFIX):
             if exchange.method in CALL_METHODS:
@@ -147,12 +154,8 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         settings.host, settings.metrics_port, purpose="gateway's metrics", option="gateway_metrics_port"
     )
     credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
-    for_provider = provider_credentials(
-        basic_auth=settings.basic_auth,
-        secrets=settings.secret_mount_path,
-        provider_secrets=settings.provider_secret_mount_path,
-    )
-    authorization = for_provider.header() if for_provider else None
+    authorization = _authorization(settings)
+    guard = guard_at(listening, credentials, settings.allowed_hosts)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
@@ -224,37 +227,43 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             metrics=metrics,
             idempotency=ids.idempotency,
             claims=ids.claims,
-            guard=CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private),
+            guard=_callback_guard(settings, nats, listening, metrics_listening),
             max_depth=settings.callback_max_depth,
             large=large,
             tasks=tasks,
         )
         gateway = Gateway(
+            guard=guard,
             acceptor=acceptor,
             calls=await stack.enter_async_context(AsgiApplication(calls.app)),
             invoker=Invoker(
                 pool=pool, functions=functions, metrics=metrics, timeout_s=settings.upstream_timeout_s, tasks=tasks
             ),
             prefer=Prefer(acceptor, connection, kept, stored, settings.prefer_max_wait_s),
-            system=System(
-                upstream,
-                Guard(credentials, loopback=sockets.is_loopback(listening), hosts=settings.allowed_hosts),
-                here,
-                system_application,
-                operation,
-            ),
+            system=System(upstream, guard, here, system_application, operation),
             other=await stack.enter_async_context(
-                AsgiApplication(Starlette(routes=[healthz(connected, _NOT_CONNECTED), openapi(), *welcome()]))
+                AsgiApplication(
+                    Starlette(
+                        routes=[
+                            healthz(connected, _NOT_CONNECTED),
+                            openapi(),
+                            *welcome(sockets.bound_url(listening), password=credentials is not None),
+                        ]
+                    )
+                )
             ),
             names=Names(settings.namespace),
         )
         metrics_app = await stack.enter_async_context(
             AsgiApplication(
-                Starlette(
-                    routes=[
-                        metrics_route(upstream, settings.namespace, connection, queues.shown),
-                        healthz(connected, _NOT_CONNECTED, queues.remarks),
-                    ]
+                Guarded(
+                    Starlette(
+                        routes=[
+                            metrics_route(upstream, settings.namespace, connection, queues.shown),
+                            healthz(connected, _NOT_CONNECTED, queues.remarks),
+                        ]
+                    ),
+                    guard.foreign_host,
                 )
             )
         )
@@ -262,7 +271,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         server = await stack.enter_async_context(
             serve(gateway, sockets=[listening], limits=_limits(settings), on_refused=gateway.refused)
         )
-        log.info("gateway ready", url=sockets.url_of(listening), metrics=sockets.url_of(metrics_listening))
+        log.info("gateway ready", url=sockets.bound_url(listening), metrics=sockets.bound_url(metrics_listening))
         await lifecycle.until_stopped(stop, connection.ended)
         gateway.stop_waiting()
         await server.drain(DRAIN_S)
@@ -290,6 +299,16 @@ async def _ids(
     return _Ids(chains, unstored, idempotency, Claims(connection, kept, chains, unstored, large))
 
 
+def _authorization(settings: GatewaySettings) -> bytes | None:
+    """The header that the provider wants; None when it wants none."""
+    credentials = provider_credentials(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
+    return credentials.header() if credentials else None
+
+
 def _limits(settings: GatewaySettings) -> Limits:
     return Limits(
         max_header_bytes=settings.max_header_bytes,
@@ -303,6 +322,17 @@ def _limits(settings: GatewaySettings) -> Limits:
         body_timeout_s=settings.read_timeout_s,
         min_body_rate=settings.min_body_rate,
         write_timeout_s=settings.write_timeout_s,
+    )
+
+
+def _callback_guard(
+    settings: GatewaySettings, nats: NatsSettings, listening: socket.socket, metrics: socket.socket
+) -> CallbackGuard:
+    return CallbackGuard(
+        settings.callback_allow,
+        deny_private=settings.callback_deny_private,
+        own=own_ports(nats, Origin.parse(settings.provider_url), metrics),
+        gateway=OwnPort(*listening.getsockname()[:2]),
     )
 
 

@@ -34,7 +34,7 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.depth import Consumer, consumers
 from holdfast.queue.message import Undecodable, from_delivery
 from holdfast.queue.record import SUBJECT_PREFIX, CallbackStatus, CallStatus, UnreadableRecord, decode
-from holdfast.queue.records import Records, Stored
+from holdfast.queue.records import MARKER_REASON, Records, Stored
 from holdfast.queue.topology import STREAM_PREFIX, stream_of
 from holdfast.queue.waiting import Standing, Waiting, queues
 
@@ -97,7 +97,7 @@ class OfRecords:
 
     async def document(self, message: Standing) -> dict[str, Any] | None:
         """The record; None where one was whose time is over, or for what is none."""
-        if wire.header(message.headers, b"Nats-Marker-Reason") is not None:
+        if wire.header(message.headers, MARKER_REASON) is not None:
             return None
         try:
             record, _ = decode(message.payload)

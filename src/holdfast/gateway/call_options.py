@@ -102,7 +102,7 @@ def check_callback_url(value: bytes, guard: CallbackGuard, header: str = "X-Call
         raise BadRequest(400, f"{header} {text[:200]!r} cannot be used: {rule}.")
     if parts.username is not None or parts.password is not None:
         raise BadRequest(400, f"{header} must not contain a user or password.")
-    refusal = guard.refusal(Origin.parse(text))
+    refusal = guard.refusal(Origin.parse(text), parts.path or "/")
     if refusal is not None:
         raise BadRequest(
             400,

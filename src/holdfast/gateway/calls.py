@@ -34,7 +34,7 @@ from holdfast.gateway.cancelling import stop_running
 from holdfast.gateway.explainer import Explainer
 from holdfast.gateway.lookup import Lookup
 from holdfast.gateway.refusals import HANDLERS
-from holdfast.headers import NOT_FORWARDED
+from holdfast.gateway.stored_answer import answer_headers
 from holdfast.invocation import CallId, StoredBody, is_call_id
 from holdfast.queue import waiting as queued
 from holdfast.queue.bodies import Bodies, BodyGone
@@ -107,7 +107,7 @@ class Calls:
         return {**shown, "later": {"calls": links, "more": more} if links else None}
 
     async def result(self, request: Request) -> Response:
-        """The function's answer with its status, headers and bytes; 409 while there is none."""
+        """The function's answer: its status, its bytes, those of its headers that may pass. 409 while there is none."""
         call_id = _call_id(request)
         found = await self._lookup.find(call_id)
         if not isinstance(found, Stored) or found.record.result is None:
@@ -121,8 +121,7 @@ class Calls:
             response = Response(found.body, status_code=result.status)
         else:
             raise BadRequest(410, f"the result of {call_id} was too large to be kept: {result.size} bytes.")
-        kept = [(name.lower(), value) for name, value in result.headers if name.lower() not in NOT_FORWARDED]
-        response.raw_headers = [*kept, (b"x-call-id", found.record.common_id.encode())]
+        response.raw_headers = [(name.lower(), value) for name, value in answer_headers(found.record, result)]
         if result.status not in {204, 304}:
             response.raw_headers.append((b"content-length", b"%d" % result.size))
         return response

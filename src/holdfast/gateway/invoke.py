@@ -19,7 +19,7 @@ from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.call_options import TWICE
 from holdfast.gateway.route import Route
-from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, INSTANCE, SERVED_BY, START_TIME
+from holdfast.headers import CALL_ID, FORWARDED_FOR, FORWARDED_HOST, INSTANCE, RESERVED_IN_ANSWER, SERVED_BY, START_TIME
 from holdfast.http1.client import ClientPool, Origin
 from holdfast.http1.exchange import STREAM
 from holdfast.http1.relay import Dropped, relay
@@ -27,9 +27,7 @@ from holdfast.http1.server import Exchange
 from holdfast.invocation import CALL_ID_RULE, is_call_id, new_call_id
 from holdfast.unexpected import Work, alone
 
-_DROPPED = Dropped.besides(
-    (CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST, INSTANCE), (CALL_ID, START_TIME, SERVED_BY, INSTANCE)
-)
+_DROPPED = Dropped.besides((CALL_ID, START_TIME, FORWARDED_FOR, FORWARDED_HOST, INSTANCE), RESERVED_IN_ANSWER)
 _SERVED_BY = b"%b: %b\r\n" % (SERVED_BY, answers.SERVED_BY)
 
 log = structlog.get_logger()

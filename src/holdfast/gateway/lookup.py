@@ -19,6 +19,10 @@ from holdfast.queue.connection import Connection
 from holdfast.queue.records import AgedOut, Records, Stored
 from holdfast.queue.waiting import Waiting
 
+_GONE = {
+    False: "the record of call {} has expired.",
+    True: "the record of call {} is no longer kept: newer ones took its room (results_max_bytes).",
+}
 MOST_LOOKED_AT = 100
 # Calls of a chain of which nothing is known any more, before the search is given up: some 50 ms.
 
@@ -91,7 +95,7 @@ class Lookup:
 
     async def _refuse(self, call_id: CallId, found: AgedOut | None) -> NoReturn:
         if found is not None:
-            raise BadRequest(410, f"the record of call {call_id} has expired.")
+            raise BadRequest(410, _GONE[found.made_room].format(call_id))
         if await self._is_function(call_id):
             raise BadRequest(405, f"{call_id} is a function, and an asynchronous call is a POST.")
         raise BadRequest(404, f"there is no call {call_id}.")

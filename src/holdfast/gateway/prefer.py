@@ -24,7 +24,7 @@ from holdfast.function import FunctionRef
 from holdfast.gateway import answers
 from holdfast.gateway.accept import Accepting, Acceptor
 from holdfast.gateway.route import Route
-from holdfast.headers import CALL_ID, NOT_FORWARDED, SERVED_BY, START_TIME, forwardable
+from holdfast.headers import CALL_ID, NOT_FORWARDED, RESERVED_IN_ANSWER, SERVED_BY, START_TIME, forwardable
 from holdfast.http1.message import header_lines, is_dated
 from holdfast.http1.server import Exchange
 from holdfast.invocation import Invocation, StoredBody
@@ -36,7 +36,7 @@ from holdfast.queue.wire import Msg
 from holdfast.unexpected import Work, alone, guarded
 
 APPLIED = b"Preference-Applied"
-_OURS = NOT_FORWARDED | {name.lower() for name in (CALL_ID, START_TIME, SERVED_BY, APPLIED, answers.REPLAYED)}
+_OURS = NOT_FORWARDED | RESERVED_IN_ANSWER | {APPLIED.lower(), answers.REPLAYED.lower()}
 # A list of preferences; a comma in a quoted string does not end one, and one without its end is the last. Possessive: a
 # caller who leaves quotes open must not have them looked for again from each place.
 _ITEM = re.compile(rb'(?:[^,"]++|"(?:[^"\\]|\\.?)*+(?:"|\Z))++')

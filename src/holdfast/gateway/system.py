@@ -11,10 +11,10 @@ from holdfast.gateway import answers
 from holdfast.gateway.answered_here import AnsweredHere
 from holdfast.gateway.call_list import PREFIX as CALLS
 from holdfast.gateway.dead_letters import PREFIX as DEAD_LETTERS
-from holdfast.gateway.guard import Guard
 from holdfast.gateway.measured import Measured
 from holdfast.gateway.queues import PREFIX as QUEUES
 from holdfast.gateway.upstream import Upstream
+from holdfast.guard import Guard
 from holdfast.headers import SERVED_BY
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.message import header_lines
@@ -23,8 +23,12 @@ from holdfast.http1.server import Exchange
 
 PREFIX = b"/system/"
 
-# The caller's credentials end here, also where the provider wants none.
-_DROPPED = Dropped.besides((b"Authorization",), (SERVED_BY,))
+# The caller's credentials end here, also where the provider wants none; so does what a browser says of its page, which
+# was judged here and by the name that the gateway was called by.
+_DROPPED = Dropped.besides(
+    (b"Authorization", b"Origin", b"Sec-Fetch-Site", b"Sec-Fetch-Mode", b"Sec-Fetch-Dest", b"Sec-Fetch-User"),
+    (SERVED_BY,),
+)
 _SERVED_BY = header_lines([(SERVED_BY, answers.SERVED_BY)])
 
 

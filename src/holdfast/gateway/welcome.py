@@ -7,19 +7,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 _TEXT = """\
-This is a Holdfast gateway. It has no dashboard yet; what it has:
+This is a Holdfast gateway, listening on {url}. It has no dashboard yet; what it has:
 
     POST /async-function/<name>   a call that is stored, answered 202 and run later
     /function/<name>              a call that is answered when the function has run
-    /system/…                     functions, secrets, logs and namespaces, with the gateway's password
+    /system/…                     functions, secrets, logs and namespaces, {access}
     /openapi.json                 all of this as an OpenAPI document
 """
 
 
-def welcome() -> list[Route]:
+def welcome(url: str, *, password: bool) -> list[Route]:
     """`/` and `/ui/`, where OpenFaaS has its dashboard: 404, so that nobody takes the text for one."""
+    text = _TEXT.format(url=url, access="with the gateway's password" if password else "open: there is no password")
 
     async def answer(_request: Request) -> Response:
-        return PlainTextResponse(_TEXT, status_code=404)
+        return PlainTextResponse(text, status_code=404)
 
     return [Route("/", answer), Route("/ui", answer), Route("/ui/", answer)]

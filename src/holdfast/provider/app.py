@@ -26,6 +26,7 @@ from holdfast.basic_auth import BasicAuth, Credentials, read_credentials
 from holdfast.duration import parse_duration
 from holdfast.errors import DeploymentError, SettingError, StartError
 from holdfast.function import FunctionRef
+from holdfast.guard import Guarded, guard_at
 from holdfast.health import healthz
 from holdfast.host import host_id
 from holdfast.http1.asgi import AsgiApplication
@@ -298,13 +299,14 @@ async def _serve_functions(
         )
         if credentials is not None:
             app = BasicAuth(app, credentials)
+        else:
+            app = Guarded(app, guard_at(listening, None, settings.allowed_hosts).refusal)
         async with (
             AsgiApplication(app, max_body_bytes=max(MOST_BODY_BYTES, settings.max_bundle_bytes)) as application,
             serve(application, sockets=[listening]) as server,
         ):
-            log.info(
-                "provider ready", url=sockets.url_of(listening), stack_file=str(path), functions=len(stack.deployments)
-            )
+            url = sockets.bound_url(listening)
+            log.info("provider ready", url=url, stack_file=str(path), functions=len(stack.deployments))
             await stop.wait()
             await server.drain(DRAIN_S)
 

@@ -16,6 +16,7 @@ import structlog
 
 from holdfast.errors import QueueError
 from holdfast.queue import bodies, chains, dead_letter, key_secret, records
+from holdfast.queue.record_sweep import stream_limit
 from holdfast.queue.topology import ensure_streams
 from holdfast.settings import NatsSettings
 from holdfast.unexpected import Work, forever
@@ -54,7 +55,9 @@ async def _make_again(nats: NatsSettings, missing: asyncio.Event) -> None:
 async def _ensure(nats: NatsSettings) -> None:
     await ensure_streams(
         nats,
-        records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
+        records.stream_config(
+            replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=stream_limit(nats.results_max_bytes)
+        ),
         dead_letter.stream_config(replicas=nats.replicas),
         bodies.stream_config(replicas=nats.replicas),
         chains.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),

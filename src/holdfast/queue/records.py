@@ -1,7 +1,7 @@
 """Where records are kept: a stream with one subject for each call and one message for each subject.
 
-Records age out after `results_ttl`; the stream then keeps a marker for MARKER_TTL_S, so that a call that once was is
-told from one that never was. What a record says is decided elsewhere.
+Records age out after `results_ttl`, or make room for others; the stream then keeps a marker for MARKER_TTL_S, at most
+`results_ttl`, so that a call that once was is told from one that never was. What a record says is decided elsewhere.
 
 Each write names the record that it replaces, by sequence (0: there is none), and is refused when another has come in
 between. So a call that was cancelled stays cancelled though its worker ends it a moment later.
@@ -31,6 +31,10 @@ MARKER_TTL_S = 7 * 24 * 3600.0
 WRONG_SEQUENCE = frozenset({10071, 10164})
 # JetStream's err_codes when the subject's last sequence is not the expected one. The second does not say which it is:
 # so answers the leader of a replicated stream while another write under the same subject is on its way to the replicas.
+MARKER_REASON = b"Nats-Marker-Reason"
+# What tells a marker from a record, in every version.
+MADE_ROOM = b"MaxBytes"
+# The reason that record_sweep gives; those of nats-server are others.
 
 Written = Callable[[Exception | None, int], None]
 """Called once with the error or None, and the record's sequence."""
@@ -50,6 +54,8 @@ class AgedOut(NamedTuple):
     """There was a record, and its time is over."""
 
     sequence: int
+    made_room: bool = False
+    """Whether it had to make room for others before."""
 
 
 class Conflict(QueueRefused):
@@ -57,7 +63,10 @@ class Conflict(QueueRefused):
 
 
 def stream_config(*, replicas: int, ttl_s: float, max_bytes: int) -> StreamConfig:
-    """How the stream is made. When it is full the oldest records go first."""
+    """How the stream is made. When it is full the oldest records go first, and nothing tells that they were there.
+
+    So it is never to be full: record_sweep.py makes room in time.
+    """
     return StreamConfig(
         name=STREAM,
         description="Records of calls",
@@ -91,8 +100,9 @@ class Records:
         found = await (last_by_leader if surely else last_by_replica)(self._connection, STREAM, subject)
         if found is None:
             return None
-        if wire.header(found.headers, b"Nats-Marker-Reason") is not None:
-            return AgedOut(found.sequence)
+        reason = wire.header(found.headers, MARKER_REASON)
+        if reason is not None:
+            return AgedOut(found.sequence, reason == MADE_ROOM)
         try:
             record, body = decode(found.payload)
         except UnreadableRecord as error:

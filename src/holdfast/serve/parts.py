@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 
 from holdfast import sockets
-from holdfast.callback_guard import LOOPBACK
+from holdfast.callback_guard import LOOPBACK, PORTS
 from holdfast.gateway import LISTEN_FD as GATEWAY_FD
 from holdfast.gateway import METRICS_FD
 from holdfast.provider import LISTEN_FD as PROVIDER_FD
@@ -67,8 +67,13 @@ class Listening:
 
     @property
     def gateway_url(self) -> str:
-        """Where callers reach the gateways."""
+        """Where callers on this machine reach the gateways."""
         return sockets.url_of(self.gateways[0])
+
+    @property
+    def inner(self) -> list[socket.socket]:
+        """Those that are not for callers, nor for callbacks."""
+        return [self.metrics, self.provider, *self.workers, *self.queues]
 
 
 def _provider() -> socket.socket:
@@ -91,7 +96,7 @@ def _descriptor(sock: socket.socket) -> str:
 
 
 def provider(options: ServeOptions, folder: DataFolder, listening: Listening) -> Part:
-    """The local function runtime."""
+    """The local function runtime. It always wants a password: what it takes are commands to run."""
     return Part(
         "provider",
         _python("provider"),
@@ -100,7 +105,8 @@ def provider(options: ServeOptions, folder: DataFolder, listening: Listening) ->
             "provider_data": str(folder.provider),
             "stack": options.stack or "",
             "gateway_url": listening.gateway_url,
-            **_auth(options, folder),
+            "basic_auth": "true",
+            "secret_mount_path": str(folder.secrets),
         },
         sockets=(listening.provider,),
         health=sockets.url_of(listening.provider) + "/healthz",
@@ -169,14 +175,14 @@ def _shared(options: ServeOptions, folder: DataFolder, listening: Listening, nat
         "faas_max_reconnect": "0",
         "functions_provider_url": sockets.url_of(listening.provider),
         "PROMETHEUS_MULTIPROC_DIR": str(folder.metrics),
-        **_auth(options, folder),
+        PORTS: ",".join(str(sockets.port_of(sock)) for sock in listening.inner),
+        "basic_auth": "true" if options.auth else "false",
+        "secret_mount_path": str(folder.secrets),
+        # With --no-auth too: only people do without a password.
+        "provider_secret_mount_path": str(folder.secrets),
     }
 
 
 def _callbacks(listening: Listening) -> dict[str, str]:
     """Who can only be called from this machine may call back to it, as in OpenFaaS's example with nc."""
     return {"callback_allow": LOOPBACK} if sockets.is_loopback(listening.gateways[0]) else {}
-
-
-def _auth(options: ServeOptions, folder: DataFolder) -> dict[str, str]:
-    return {"basic_auth": "true" if options.auth else "false", "secret_mount_path": str(folder.secrets)}

@@ -15,7 +15,7 @@ import uvloop
 
 from holdfast import sockets
 from holdfast.errors import HoldfastError, SettingError
-from holdfast.headers import INSTANCE
+from holdfast.headers import CALLED_BACK, INSTANCE
 from holdfast.http1.exchange import Exchange
 from holdfast.http1.limits import Limits
 from holdfast.http1.server import serve
@@ -30,6 +30,8 @@ _INSTANCE = INSTANCE.lower()
 EXIT_FAILED = 1
 EXIT_SETTING = 2
 EXIT_SECOND_SIGNAL = 130
+_CALLED_BACK = CALLED_BACK.lower()
+_NOT_HERE = b"A callback may not go round the gateway: name the function as /function/<name>.\n"
 
 
 class Serves(Protocol):
@@ -79,6 +81,9 @@ class Watchdog:
             if path in {b"/_/health", b"/_/ready"}:
                 exchange.respond(*self._health(is_ready=path == b"/_/ready"))
                 return
+        if exchange.header(_CALLED_BACK) is not None:
+            exchange.respond(403, TEXT, _NOT_HERE)
+            return
         if self._slots.full:
             exchange.respond(*self._too_many())
             return
@@ -227,7 +232,7 @@ async def _main(
         watchdog = Watchdog(function, slots, given.instance)
         async with serve(watchdog, sockets=listening, limits=_limits(settings)) as server:
             if tell is None:
-                log.info("watchdog ready", url=sockets.url_of(listening[0]))
+                log.info("watchdog ready", url=sockets.bound_url(listening[0]))
             else:
                 tell(b"ready %d\n" % os.getpid())
             await _either(stop, ended)

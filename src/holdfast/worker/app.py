@@ -10,11 +10,12 @@ import structlog
 
 from holdfast import lifecycle, sockets, telemetry
 from holdfast.basic_auth import provider_credentials
-from holdfast.callback_guard import CallbackGuard
+from holdfast.callback_guard import CallbackGuard, own_ports
 from holdfast.directory import directory
 from holdfast.health import health_app
 from holdfast.http1.asgi import AsgiApplication
 from holdfast.http1.client import ClientPool
+from holdfast.http1.origin import Origin
 from holdfast.http1.server import serve
 from holdfast.queue import bodies
 from holdfast.queue.body_sweep import BodySweep, sweeping
@@ -23,6 +24,7 @@ from holdfast.queue.consumer import consume
 from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.reconcile import reconciled
+from holdfast.queue.record_sweep import RecordSweep, sweeping_records
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_consumer, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
@@ -56,13 +58,11 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.metrics_port, purpose="worker's metrics", option="worker_metrics_port"
     )
-    for_provider = provider_credentials(
-        basic_auth=settings.basic_auth,
-        secrets=settings.secret_mount_path,
-        provider_secrets=settings.provider_secret_mount_path,
+    guard = CallbackGuard(
+        settings.callback_allow,
+        deny_private=settings.callback_deny_private,
+        own=own_ports(nats, Origin.parse(settings.provider_url), listening),
     )
-    authorization = for_provider.header() if for_provider else None
-    guard = CallbackGuard(settings.callback_allow, deny_private=settings.callback_deny_private)
     signing = settings.callback_signing_secret_path
     secrets = SigningSecrets(Path(signing)) if signing else None
     async with AsyncExitStack() as stack:
@@ -84,7 +84,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         )
         pool = await stack.enter_async_context(_pool(settings))
         functions = await stack.enter_async_context(
-            directory(pool, settings.provider_url, authorization, settings.host_id)
+            directory(pool, settings.provider_url, _authorization(settings), settings.host_id)
         )
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")
         app = await stack.enter_async_context(AsgiApplication(health))
@@ -110,6 +110,8 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             results_max_bytes=nats.results_max_bytes,
         )
         await stack.enter_async_context(sweeping(sweep))
+        records_sweep = RecordSweep(connection, publisher, results_max_bytes=nats.results_max_bytes)
+        await stack.enter_async_context(sweeping_records(records_sweep))
         running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(
@@ -149,12 +151,21 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             tasks=tasks,
         )
         slots.start()
-        log.info(
-            "worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=sockets.url_of(listening)
-        )
+        metrics = sockets.bound_url(listening)
+        log.info("worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=metrics)
         await lifecycle.until_stopped(stop, connection.ended)
         introducing.cancel()
         await slots.stop(settings.grace_period_s)
+
+
+def _authorization(settings: WorkerSettings) -> bytes | None:
+    """The header that the provider wants; None when it wants none."""
+    credentials = provider_credentials(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
+    return credentials.header() if credentials else None
 
 
 def _pool(settings: WorkerSettings, guard: CallbackGuard | None = None) -> ClientPool:

@@ -20,7 +20,7 @@ import structlog
 from holdfast import __version__, telemetry
 from holdfast.callback_guard import names_function
 from holdfast.errors import AddressRefused, AnswerMalformed, HoldfastError, PeerError
-from holdfast.headers import DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders
+from holdfast.headers import CALLED_BACK, DEPTH, NOT_FORWARDED, RESERVED_IN_CALLBACK, RawHeaders
 from holdfast.http1.client import Answer, ClientPool, Origin
 from holdfast.http1.message import forwarded_lines, header_lines, request_start
 from holdfast.invocation import Invocation, StoredBody
@@ -88,7 +88,11 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
     origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
     own = origin == Origin.parse(gateway_url) and names_function(target)
     target_bytes = target.encode("ascii")
-    start = request_start(b"POST", target_bytes, [(b"Host", origin.netloc), (b"User-Agent", USER_AGENT)])
+    lines = [(b"Host", origin.netloc), (b"User-Agent", USER_AGENT)]
+    if not own:
+        # A replica's port is nobody's to know here; its watchdog knows by this that the gateway was gone round.
+        lines.append((CALLED_BACK, b"1"))
+    start = request_start(b"POST", target_bytes, lines)
     receiver = "/".join(parts.path.split("/", 3)[:3]) if own else str(origin)
     return Destination(origin, target_bytes, start, own, receiver)
 

@@ -146,3 +146,27 @@ async def test_the_api_can_need_a_password(tmp_path: Path) -> None:
         wrong = httpx.BasicAuth("admin", "guess")
         assert (await running.client.get("/system/functions", auth=wrong)).status_code == 401
         assert (await running.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Host": "localhost:1"}, 202),
+        ({"Host": "provider.internal"}, 202),
+        ({"Host": "attacker.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "https://attacker.example"}, 403),
+        ({"X-Function-Status": "200"}, 403),
+    ],
+    ids=["a client", "localhost", "a listed name", "a rebound name", "a page", "an older browser's page", "a callback"],
+)
+async def test_an_open_runtime_takes_nothing_from_pages_and_callbacks(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    async with provider("functions: {}", tmp_path, allowed_hosts="provider.internal") as running:
+        body = {"service": "sent", "image": "holdfast/echo:latest"}
+        answer = await running.client.post("/system/functions", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        names = [one["name"] for one in (await running.get("/system/functions")).json()]
+        assert names == (["sent"] if status == 202 else [])

@@ -1,7 +1,10 @@
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
 
 from holdfast.basic_auth import Credentials
-from holdfast.gateway.guard import Guard
+from holdfast.guard import Guard, Guarded, Refusal
 from holdfast.headers import RawHeaders, first
 
 ADMIN = Credentials("admin", "secret")
@@ -117,3 +120,52 @@ def test_an_open_gateway_on_loopback_is_only_called_by_names_that_cannot_be_rebo
 def test_with_a_password_or_for_the_network_every_host_is_right() -> None:
     assert status(Guard(ADMIN, loopback=True), Asking(PROOF, host="faas.example.com")) == 200
     assert status(Guard(None, loopback=False), Asking(host="faas.example.com")) == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("localhost:8080", False),
+        ("127.0.0.1", False),
+        ("[::1]:8080", False),
+        ("0.0.0.0:8080", False),
+        ("FaaS.example.com:81", False),
+        # Without a name: HTTP/1.0, which no browser speaks.
+        ("", False),
+        ("attacker.example", True),
+        ("attacker.example:8080", True),
+        ("localhost.attacker.example", True),
+        ("faas.example.com.attacker.example", True),
+    ],
+)
+def test_a_foreign_name_is_refused_by_every_route_of_an_open_server_on_loopback(host: str, *, refused: bool) -> None:
+    guard = Guard(None, loopback=True, hosts=["faas.example.com."])
+    for _ in range(2):  # what was found right is not read again
+        refusal = guard.foreign_host(Asking(host=host))
+        assert (refusal is not None) is refused
+        assert refusal is None or (refusal.status, "allowed_hosts" in refusal.text) == (403, True)
+    for other in (Guard(ADMIN, loopback=True), Guard(None, loopback=False)):
+        assert other.foreign_host(Asking(host=host)) is None
+
+
+async def test_what_is_refused_never_reaches_the_application_behind() -> None:
+    reached: list[str] = []
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def application(scope: MutableMapping[str, Any], _receive: object, _send: object) -> None:
+        reached.append(scope["path"])
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("nothing is read of what is refused")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    def decide(asking: Any) -> Refusal | None:
+        return Refusal(403, "no") if asking.header(b"x-bad") == b"1" else None
+
+    guarded = Guarded(application, decide)
+    await guarded({"type": "http", "path": "/a", "headers": [(b"x-bad", b"1")]}, receive, send)
+    await guarded({"type": "http", "path": "/b", "headers": []}, receive, send)
+    assert reached == ["/b"]
+    assert [message.get("status", message.get("body")) for message in sent] == [403, b"no\n"]
