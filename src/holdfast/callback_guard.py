@@ -259,9 +259,7 @@ class CallbackGuard:
 
         With `target` also whether it names what callbacks may not use of the gateway.
         """
-        if self._is_own(_place(origin.host), origin.port) or (
-            target is not None and self._is_gateway(origin) and not names_function(target)
-        ):
+        if self._is_own(origin) or (target is not None and self._is_gateway(origin) and not names_function(target)):
             return _OWN_PORT % str(origin)
         address = read_address(origin.host)
         if address is not None:
@@ -303,8 +301,12 @@ class CallbackGuard:
                 raise AddressRefused(str(origin), f"{origin.host} has an address that is not public ({kind})")
         return found
 
-    def _is_own(self, place: _Place, port: int) -> bool:
-        return any(_same(place, part) for part in self._own.get(port, ()))
+    def _is_own(self, origin: Origin) -> bool:
+        parts = self._own.get(origin.port)
+        if parts is None:
+            return False
+        place = _place(origin.host)
+        return any(_same(place, part) for part in parts)
 
     def _is_gateway(self, origin: Origin) -> bool:
         if self._gateway is None:

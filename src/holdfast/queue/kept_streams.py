@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
+from nats.js.api import StreamConfig
 
-from holdfast.errors import QueueError
+from holdfast.errors import QueueError, QueueRefused
 from holdfast.queue import bodies, chains, dead_letter, key_secret, records
 from holdfast.queue.record_sweep import stream_limit
 from holdfast.queue.topology import ensure_streams
@@ -23,6 +24,9 @@ from holdfast.unexpected import Work, forever
 
 PAUSE_S = 1.0
 # Between two looks: JetStream that is starting looks like one whose streams are missing.
+
+NO_STORAGE = frozenset({10002, 10047})
+# JetStream's err_codes for a limit that an account or the server cannot grant.
 
 log = structlog.get_logger("holdfast.queue")
 
@@ -53,13 +57,21 @@ async def _make_again(nats: NatsSettings, missing: asyncio.Event) -> None:
 
 
 async def _ensure(nats: NatsSettings) -> None:
+    try:
+        await ensure_streams(nats, _of_records(nats, stream_limit(nats.results_max_bytes)))
+    except QueueRefused as error:
+        if error.err_code not in NO_STORAGE:
+            raise
+        # JetStream sets a stream's limit aside, and has no more to set aside: then room is made somewhat earlier.
+        await ensure_streams(nats, _of_records(nats, nats.results_max_bytes))
     await ensure_streams(
         nats,
-        records.stream_config(
-            replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=stream_limit(nats.results_max_bytes)
-        ),
         dead_letter.stream_config(replicas=nats.replicas),
         bodies.stream_config(replicas=nats.replicas),
         chains.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=nats.results_max_bytes),
         key_secret.stream_config(replicas=nats.replicas),
     )
+
+
+def _of_records(nats: NatsSettings, max_bytes: int) -> StreamConfig:
+    return records.stream_config(replicas=nats.replicas, ttl_s=nats.results_ttl_s, max_bytes=max_bytes)

@@ -11,12 +11,13 @@ from holdfast.function import FunctionRef
 from holdfast.invocation import CallId, Invocation, new_call_id
 from holdfast.queue.api import ask
 from holdfast.queue.connection import Connection, connect
+from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallRecord, CallStatus
 from holdfast.queue.record_sweep import RecordSweep, stream_limit
 from holdfast.queue.records import STREAM, AgedOut, Conflict, Records, Stored, stream_config
 from holdfast.queue.topology import ensure_streams
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, nats_server
 
 ROOM = 1024 * 1024
 BODY = b"x" * 10_000
@@ -151,3 +152,15 @@ async def test_a_stream_that_an_older_version_made_has_room_above_what_records_m
     await sweep_of(connection).sweep()
     assert await bytes_stored(connection) <= ROOM - ROOM // 8
     assert "unknown" not in await stand(records, ids)
+
+
+async def test_where_jetstream_grants_no_more_than_before_records_are_kept_as_before() -> None:
+    async with nats_server(started=False) as server:
+        small = "jetstream {\n  max_file_store: 40M"
+        server.config.write_text(server.config.read_text().replace("jetstream {", small))
+        await server.start()
+        settings = server.settings(results_max_bytes=str(32 * ROOM))
+        for _ in range(2):  # as at the first start, and at the next
+            async with kept_streams(settings), connect(settings, name="test") as connection:
+                about = await ask(connection, f"STREAM.INFO.{STREAM}")
+                assert about["config"]["max_bytes"] == 32 * ROOM
