@@ -234,7 +234,7 @@ class CallbackGuard:
         """How to guard.
 
         Args:
-            allow: Where callbacks may go besides public addresses. Raises SettingError for an entry that is none.
+            allow: Where callbacks may go besides public addresses; SettingError for an entry that cannot be used.
             deny_private: Whether other addresses are refused.
             own: Where no callback ever goes.
             gateway: Where callbacks go to functions only, as far as can be told from what stands in a URL; the gateway
@@ -286,12 +286,10 @@ class CallbackGuard:
         if refusal is not None:
             raise AddressRefused(str(origin), refusal)
         literal = read_address(origin.host)
-        if literal is not None:
-            return [str(literal)]
-        found = await self._resolve(origin.host, origin.port)
+        found = [str(literal)] if literal is not None else await self._resolve(origin.host, origin.port)
         if origin.port in self._own and await self._is_found_own(found, origin.port):
             raise AddressRefused(str(origin), _OWN_PORT % str(origin))
-        if self._allows_name(_bare(origin.host), origin.port):
+        if literal is not None or self._allows_name(_bare(origin.host), origin.port):
             return found
         for text in found:
             address = read_address(text)
@@ -315,7 +313,7 @@ class CallbackGuard:
         return port == origin.port and _same(_place(origin.host), place)
 
     async def _is_found_own(self, found: Sequence[str], port: int) -> bool:
-        """Whether one of a name's addresses is where one of our own parts is."""
+        """Whether one of a host's addresses is where one of our own parts is, which may be known by its name."""
         places = [_place(text) for text in found]
         for part in self._own[port]:
             theirs = [part]

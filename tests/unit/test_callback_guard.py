@@ -327,7 +327,8 @@ async def test_nor_does_an_address_that_this_machine_has_in_a_network() -> None:
         ("hooks.internal", 4222, "10.0.0.9", True),
         ("hooks.internal", 4222, "10.0.0.8", False),
         ("10.0.0.5", 8081, "", True),
-        ("10.0.0.9", 4222, "", False),
+        ("10.0.0.9", 4222, "", True),
+        ("10.0.0.8", 4222, "", False),
         ("NATS.internal.", 4222, "10.0.0.9", True),
     ],
 )

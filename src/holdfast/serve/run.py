@@ -67,7 +67,7 @@ async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
                 entry = _register(urls.gateway, folder)
                 try:
                     supervisor.announce(urls)
-                    summary.show(urls, options, folder, listening.gateways[0])
+                    summary.show(urls, options, folder, listening)
                     await lifecycle.until_stopped(stop)
                 finally:
                     if entry is not None:
