@@ -52,6 +52,7 @@ class Work(StrEnum):
     PUBLISHING = "publishing to NATS"
     QUEUES = "making queues"
     REPLICAS = "keeping replicas"
+    RECORDS = "sweeping records"
     ROOM = "counting what waits"
     RUNNING = "running calls"
     STREAMS = "looking after streams"

@@ -35,10 +35,6 @@ BLOCKED_FOR_S = 20.0
 LOOP_SHOWN_AFTER_S = 3.0
 """A worker that dies of a message is started again at once, and given the message again: four deaths in 12 s."""
 
-THE_WORKER_DIES_OF_THESE = pytest.mark.xfail(
-    strict=True, reason="the worker does not set unusable callback URLs aside yet"
-)
-
 UNUSABLE_URLS = [
     "http://[",
     "http://h:99999/",
@@ -174,7 +170,6 @@ async def dead_callbacks(server: Serving) -> set[str]:
     return {letter["id"] for letter in letters if letter["kind"] == "callback"}
 
 
-@THE_WORKER_DIES_OF_THESE
 @pytest.mark.parametrize("kind", ["parked", "of-a-call"])
 async def test_a_callback_that_cannot_be_made_becomes_a_dead_letter(tmp_path: Path, kind: str) -> None:
     """All at once: one that is tried for ever holds a slot, one that kills the worker keeps it from the others."""
@@ -192,7 +187,6 @@ async def test_a_callback_that_cannot_be_made_becomes_a_dead_letter(tmp_path: Pa
         assert await dead_callbacks(server) == set(map(call_id_of, messages))
 
 
-@THE_WORKER_DIES_OF_THESE
 async def test_a_dead_callback_that_cannot_be_made_is_one_again_after_its_replay(tmp_path: Path) -> None:
     async with serving(tmp_path, "--no-auth", environ={"callback_attempts": "2"}) as server:
         before = server.ready["processes"]

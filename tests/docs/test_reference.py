@@ -77,7 +77,8 @@ def test_every_status_that_is_answered_is_in_the_http_reference() -> None:
 def test_every_header_of_a_callback_is_in_the_callback_guide() -> None:
     text = (ROOT / "docs/howto/callbacks.md").read_text("utf-8").lower()
     not_there_yet = {b"x-retry", b"x-retry-max"}
-    reserved = headers.RESERVED_IN_CALLBACK - not_there_yet
+    # Between Holdfast's own parts; no receiver sees it.
+    reserved = headers.RESERVED_IN_CALLBACK - not_there_yet - {headers.INSTANCE.lower()}
     assert [name for name in reserved if f"`{name.decode()}`" not in text] == []
 
 

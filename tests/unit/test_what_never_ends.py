@@ -25,15 +25,16 @@ KEPT_BY = {"alone", "forever"}
 # caller's, and the task that calls is kept.
 LOOPS = {
     "directory.py ready": "ends when there is a replica, or with the wait",
-    "gateway/calls.py cancel": "ends when the call cannot move on any more",
+    "gateway/calls.py _cancel": "ends when the call cannot move on any more",
     "gateway/calls.py stream": "ends with the call, or its reader",
-    "gateway/idempotency.py store": "ends when the record is written",
+    "gateway/claims.py _claim": "ends when the record is written, or another's is found",
     "gateway/purge.py _note_cancelled": "ends when the record is written",
     "http1/asgi.py _receive": "ends with the next part of a request",
     "process.py supervise": "each error counts as an exit of the child",
     "provider/install.py _lines": "ends with the installer",
     "provider/logs.py follow": "ends with who follows",
     "queue/bodies.py sizes": "ends with the last page",
+    "queue/chains.py each": "ends with the last link",
     "queue/contents.py contents": "ends with the last page",
     "queue/dead_letters.py _note": "ends when the record is written",
     "queue/dead_letters.py _messages": "ends with the last letter",
@@ -44,10 +45,8 @@ LOOPS = {
     "queue/waiting.py _remove_all": "ends when nothing is left",
     "queue/waiting.py queues": "ends with the last page",
     "worker/attempt.py run": "ends with the call's outcome",
-    "worker/callback_queue.py run_slot": "not kept yet",
-    "worker/endings.py _keep_instead": "ends when the record is written",
     "worker/insist.py insist": "ends when NATS takes the step",
-    "worker/slots.py _run_slot": "not kept yet",
+    "worker/recorder.py _keep_instead": "ends when the record is written, or a later one stands there",
 }
 
 TASKS = {
@@ -59,6 +58,11 @@ TASKS = {
     "provider/install.py _lines": "one installer's end, awaited by who installs",
     "provider/replicas.py _begin_scaling": "Autoscaler.run is a forever",
     "queue/body_sweep.py sweeping": "BodySweep.run is a forever",
+    "queue/reconcile.py reconciled": "Reconciler.run is a forever",
+    "queue/record_sweep.py sweeping_records": "RecordSweep.run is a forever",
+    "worker/app.py _main": "Providers.introduce is a forever",
+    "worker/callback_queue.py begin": "_take sets errors aside",
+    "worker/first_attempt.py _begin_to_park": "_park sets errors aside",
     "queue/consumer.py _resume": "_get_ready sets errors aside and tries again",
     "serve/run.py _all_ready": "an error of the start ends the start",
     "serve/run.py _keep_running": "supervise goes on, unless a part did not start",
@@ -69,10 +73,10 @@ TASKS = {
     "watchdog/python_function.py start": "_run answers whatever the handler does",
     "watchdog/upstream.py _listening": "waits for a process",
     "worker/body.py _send_stored": "its error is that of the call that it is part of",
-    "worker/callback_queue.py callback_queue": "not kept yet",
+    "worker/callback_queue.py callback_queue": "CallbackQueue.run is a forever",
     "worker/lanes.py _look_ahead": "_pump is a forever",
     "worker/lanes.py start": "_keep is a forever",
-    "worker/slots.py _own": "not kept yet",
+    "worker/slots.py _own": "_serve is a forever",
     "worker/slots.py stop": "the end of the worker, awaited",
 }
 
@@ -81,7 +85,6 @@ TIMERS = {
     "process.py _begin_linger": "closes a transport",
     "tally.py _note": "write_all keeps each count by itself",
     "watchdog/app.py _main": "asks the process to stop",
-    "worker/slots.py _learn": "not kept yet",
     "yamux/session.py _close_if_idle": "closes a transport",
 }
 

@@ -26,7 +26,8 @@ STREAM = "HOLDFAST_chains"
 SUBJECT_PREFIX = "holdfast.chain."
 LINK_OUTLIVES_S = 24 * 3600.0
 ROOM_SHARE = 4
-# Links have this part of the records' room: a link is shorter than a third of the shortest record.
+LINK_BYTES = 256
+# Links may take this part of the room that records have: a link is shorter than a third of the shortest record.
 
 
 def stream_config(*, replicas: int, ttl_s: float, max_bytes: int) -> StreamConfig:
@@ -38,7 +39,8 @@ def stream_config(*, replicas: int, ttl_s: float, max_bytes: int) -> StreamConfi
         storage=StorageType.FILE,
         max_msgs_per_subject=1,
         max_age=ttl_s + LINK_OUTLIVES_S,
-        max_bytes=max_bytes // ROOM_SHARE,
+        # Not a number of bytes: JetStream sets those aside, and may have none to spare where it had enough before.
+        max_msgs=max_bytes // ROOM_SHARE // LINK_BYTES,
         num_replicas=replicas,
         allow_direct=True,
         allow_msg_ttl=True,

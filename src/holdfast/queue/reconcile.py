@@ -29,6 +29,7 @@ from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus
 from holdfast.queue.records import Records
 from holdfast.queue.waiting import remove
+from holdfast.unexpected import Work, forever
 
 LOOK_EVERY_S = 2.0
 # A look at no doubt is the names of one folder.
@@ -57,13 +58,15 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look, for ever."""
-        while True:
-            try:
-                await self.look()
-            except (QueueError, OSError) as error:
-                log.warning("counts not reconciled yet", error=str(error))
-            # A process that is killed tells nobody.
-            await asyncio.sleep(LOOK_EVERY_S)
+        await forever(Work.COUNTING, self._look)
+
+    async def _look(self) -> None:
+        try:
+            await self.look()
+        except (QueueError, OSError) as error:
+            log.warning("counts not reconciled yet", error=str(error))
+        # A process that is killed tells nobody.
+        await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Settle what can be settled now. Raises QueueError; what was not looked at is left for the next time."""

@@ -31,6 +31,7 @@ from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import SUBJECT_PREFIX
 from holdfast.queue.records import MADE_ROOM, MARKER_REASON, STREAM
 from holdfast.queue.waiting import Standing, messages_from
+from holdfast.unexpected import Work, forever
 
 PAUSE_S = 1.0
 # Between two looks, each one question.
@@ -53,12 +54,14 @@ class RecordSweep:
 
     async def run(self) -> None:
         """Look again and again."""
-        while True:
-            await asyncio.sleep(PAUSE_S)
-            try:
-                await self.sweep()
-            except QueueError as error:
-                log.warning("no room made among records", error=str(error))
+        await forever(Work.RECORDS, self._look)
+
+    async def _look(self) -> None:
+        await asyncio.sleep(PAUSE_S)
+        try:
+            await self.sweep()
+        except QueueError as error:
+            log.warning("no room made among records", error=str(error))
 
     async def sweep(self) -> None:
         """One look, and what it says is to be done. Raises QueueError."""

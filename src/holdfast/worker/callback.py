@@ -82,6 +82,10 @@ def destination(callback_url: str, gateway_url: str) -> Destination:
 
     The gateway has checked it when it accepted the call; but it comes from a stream, where others may write.
     """
+    if any(character <= " " or character == "\x7f" for character in callback_url) or not callback_url.isascii():
+        raise ValueError("there is a space or a character in it that no URL has")
+    if callback_url.startswith("/") and not names_function(callback_url):
+        raise ValueError("it is the path of no function")
     url = gateway_url + callback_url if callback_url.startswith("/") else callback_url
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

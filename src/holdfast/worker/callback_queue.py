@@ -23,6 +23,7 @@ from holdfast.queue.message import Undecodable
 from holdfast.queue.parked_callback import NOW, STREAM, ParkedCallback, from_message, stream_config
 from holdfast.queue.topology import consumer_config, ensure_stream_and_consumer
 from holdfast.settings import NatsSettings, WorkerSettings
+from holdfast.unexpected import Work, forever, set_aside
 from holdfast.worker.callback import CallbackFailed, Callbacks, Destination
 from holdfast.worker.callback_settlement import DELIVERED, CallbackSettlement
 from holdfast.worker.outcome import Outcome
@@ -46,12 +47,12 @@ class CallbackQueue:
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Try parked callbacks, as many at once as the consumer hands out, until it is stopped."""
-        while True:
-            try:
-                delivery = await self._consumer.next()
-            except Stopped:
-                return
+
+        async def begin() -> None:
+            delivery = await self._consumer.next()
             tasks.create_task(self._take(delivery), name="parked callback")
+
+        await forever(Work.CALLBACKS, begin, until=Stopped)
 
     async def _take(self, delivery: Delivery) -> None:
         """Lead one parked callback to its settlement."""
@@ -61,9 +62,8 @@ class CallbackQueue:
             settle = delivery.ack
         except QueueRefused as error:
             log.error("callback cannot be parked, handed back", error=str(error))  # noqa: TRY400 - said by NATS
-        except Exception as error:
-            # A mistake of ours must cost this callback an attempt, and not every other call its worker.
-            log.exception("callback handed back after an error", subject=delivery.subject, delivered=delivery.delivered)
+        except Exception as error:  # noqa: BLE001 - a mistake costs this callback some attempts, and no other its worker
+            set_aside(Work.CALLBACKS, error, subject=delivery.subject, delivered=delivery.delivered)
             if delivery.delivered >= MOST_FAILURES and await self._set_aside(delivery, error):
                 settle = delivery.ack
             else:
@@ -77,8 +77,8 @@ class CallbackQueue:
         try:
             parked = from_message(delivery.subject, delivery.headers, delivery.payload)
             await self._settlement.give_up(parked, CallbackFailed(f"set aside after an error: {error!r}", final=True))
-        except Exception:
-            log.exception("callback cannot be set aside", subject=delivery.subject)
+        except Exception as another:  # noqa: BLE001 - the same
+            set_aside(Work.CALLBACKS, another, subject=delivery.subject)
             return False
         return True
 

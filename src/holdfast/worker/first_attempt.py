@@ -17,19 +17,16 @@ import asyncio
 from functools import partial
 from typing import Protocol
 
-import structlog
-
 from holdfast.invocation import Invocation
 from holdfast.queue.parked_callback import ParkedCallback
 from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.unexpected import Work, set_aside
 from holdfast.worker.callback import CallbackFailed, Callbacks
 from holdfast.worker.callback_settlement import DELIVERED, CallbackSettlement, CallbackState
 from holdfast.worker.outcome import Outcome
 from holdfast.worker.recorder import Recorder
 from holdfast.worker.running import Running
 from holdfast.worker.slot import Settlement
-
-log = structlog.get_logger()
 
 
 class Ending(Protocol):
@@ -118,9 +115,8 @@ class FirstAttempts:
         try:
             record = ending.record(await self._settlement.under_way(parked, limit_s))
             stands = await self._recorder.keep(running, record, ending.outcome.body)
-        except Exception:
-            # The delivery still keeps it: no reason for every other call to lose its worker.
-            log.exception("callback cannot be parked", call_id=ending.invocation.call_id)
+        except Exception as error:  # noqa: BLE001 - the delivery still keeps it, and no other call loses its worker
+            set_aside(Work.CALLBACKS, error, call_id=ending.invocation.call_id)
             return None
         running.slot.settle(Settlement.DONE)
         if stands is not record and stands.status is CallStatus.CANCELLED:

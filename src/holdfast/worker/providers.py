@@ -28,6 +28,7 @@ from holdfast.queue.message import to_move_to_provider
 from holdfast.queue.presence import EVERY_S, Worker
 from holdfast.queue.publisher import Publisher
 from holdfast.settings import NatsSettings, WorkerSettings
+from holdfast.unexpected import Work, forever
 from holdfast.worker.insist import insist
 
 LISTEN_S = EVERY_S + 0.2
@@ -151,13 +152,15 @@ class Providers:
 
     async def introduce(self) -> None:
         """Ask again and again, for ever, which provider this worker's is: another one may have taken its address."""
-        while True:
-            before = self.own
-            answered = await self._functions.identify()
-            if before and self.own != before:
-                self._former.add(before)
-            self._known_at.pop(self.own, None)
-            await asyncio.sleep(LOOK_AGAIN_S if answered else EVERY_S)
+        await forever(Work.DIRECTORY, self._introduce_once)
+
+    async def _introduce_once(self) -> None:
+        before = self.own
+        answered = await self._functions.identify()
+        if before and self.own != before:
+            self._former.add(before)
+        self._known_at.pop(self.own, None)
+        await asyncio.sleep(LOOK_AGAIN_S if answered else EVERY_S)
 
     async def _listen(self) -> None:
         """Return once it is known who else there is."""

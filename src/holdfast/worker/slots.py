@@ -33,6 +33,7 @@ from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus, UnreadableRecord
 from holdfast.queue.records import AgedOut, Records, Stored
 from holdfast.settings import NatsSettings, WorkerSettings
+from holdfast.unexpected import Work, forever, guarded, set_aside
 from holdfast.worker.attempt import Runner
 from holdfast.worker.concurrency import LONGEST_HOLD_S, TOO_MANY, Concurrency
 from holdfast.worker.decision import SUCCEEDED, End, RunAgain, decide, succeeded
@@ -140,15 +141,14 @@ class Slots:
 
     async def _serve(self) -> None:
         """Take and run one call after the other until the consumer is stopped, or there are hands enough."""
-        while True:
-            try:
-                delivery = await self._consumer.next()
-            except Stopped:
-                return
-            await self._take(delivery, self._consumer, None, self._hand_left)
-            if self._hands >= 2 * self._line_slots:
-                return
-            self._hands += 1
+        await forever(Work.RUNNING, self._serve_one, until=Stopped)
+
+    async def _serve_one(self) -> None:
+        delivery = await self._consumer.next()
+        await self._take(delivery, self._consumer, None, self._hand_left)
+        if self._hands >= 2 * self._line_slots:
+            raise Stopped("there are hands enough")
+        self._hands += 1
 
     def _hand_left(self) -> None:
         """The call of a hand has left its slot: somebody else has to be there for the next one. HOT."""
@@ -168,9 +168,8 @@ class Slots:
         except QueueRefused as error:
             log.error("call cannot be ended, handed back", subject=delivery.subject, error=str(error))  # noqa: TRY400
             await self._not_at_once(slot)
-        except Exception:
-            # A mistake of ours must cost this call some of its deliveries, and not every other call its worker.
-            log.exception("call handed back after an error", subject=delivery.subject, delivered=delivery.delivered)
+        except Exception as error:  # noqa: BLE001 - a mistake costs this call some deliveries, and no other its worker
+            set_aside(Work.RUNNING, error, subject=delivery.subject, delivered=delivery.delivered)
             await self._not_at_once(slot)
         finally:
             slot.settle(settlement)
@@ -306,7 +305,7 @@ class Slots:
             wait_s = retry_after_s(outcome.headers, datetime.now(UTC))
             self._concurrency.too_many(ref, self._turns.running(ref), running.since, now, wait_s)
             if wait_s:
-                self._loop.call_later(min(wait_s, LONGEST_HOLD_S), self._turns.look_again)
+                self._loop.call_later(min(wait_s, LONGEST_HOLD_S), guarded(Work.RUNNING)(self._turns.look_again))
         elif self._concurrency:
             self._concurrency.well(ref, running.since)
 

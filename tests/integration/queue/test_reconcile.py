@@ -85,7 +85,13 @@ async def bench(server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture(autouse=True)
 def nothing_owed() -> Iterator[None]:
+    """What other tests of this process left in doubt is none of these tests' affair, nor the other way round."""
+    strike_all()
     yield
+    strike_all()
+
+
+def strike_all() -> None:
     for slot in list(OWED.doubtful):
         OWED.strike(slot)
 
