@@ -349,7 +349,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         """Refuse a request, or None: what cannot be read as one."""
         self.server.on_refused(exchange, refusal.status)
         with_body = exchange is None or exchange.method != b"HEAD"
-        lines = b"" if exchange is None else exchange.proof
+        lines = self.server.proof if exchange is None else exchange.proof
         self._transport.write(refusal_message(refusal, lines + self.server.date, with_body=with_body))
         self._close(read_away=exchange is None or not exchange.complete)
 

@@ -88,10 +88,13 @@ def _unheard(_exchange: Exchange | None, _status: int) -> None:
 class Server:
     """All connections of one application. Made by `serve`."""
 
-    def __init__(self, application: Application, limits: Limits, on_refused: OnRefused = _unheard) -> None:
+    def __init__(
+        self, application: Application, limits: Limits, on_refused: OnRefused = _unheard, proof: bytes = b""
+    ) -> None:
         self.application = application
         self.limits = limits
         self.on_refused = on_refused
+        self.proof = proof
         self.loop = asyncio.get_running_loop()
         self.draining: bool = False
         self.now: float = self.loop.time()
@@ -202,15 +205,16 @@ async def serve(
     port: int = 0,
     limits: Limits | None = None,
     on_refused: OnRefused = _unheard,
+    proof: bytes = b"",
 ) -> AsyncIterator[Server]:
     """Serve `application` on `sockets` (listening or only bound) or on host and port (0: any) while the context lasts.
 
     `on_refused` hears of each refusal that the application did not give: of its request, or None of one that cannot be
-    read, and its status.
-    Raises OSError when the address cannot be had. Leaving the context drains with a grace of a second; call `drain`
-    before for more.
+    read, and its status. `proof` are header lines of the refusals of what cannot be read: nobody can tell whom that was
+    for, and its sender has to know who refused it. Raises OSError when the address cannot be had. Leaving the context
+    drains with a grace of a second; call `drain` before for more.
     """
-    server = Server(application, limits or Limits(), on_refused)
+    server = Server(application, limits or Limits(), on_refused, proof)
     await server.listen(sockets, host, port)
     try:
         yield server

@@ -60,7 +60,7 @@ class Watchdog:
     def __init__(self, function: Serves, slots: Slots, instance: str) -> None:
         self._begin = function.begin
         self._instance = instance.encode()
-        self._proof = b"%b: %b\r\n" % (INSTANCE, self._instance)
+        self.proof = b"%b: %b\r\n" % (INSTANCE, self._instance)
         self._slots = slots
         self.stopping = False
 
@@ -75,7 +75,7 @@ class Watchdog:
             if meant != self._instance:
                 exchange.respond(421, TEXT, b"This is not the replica that the request is for: nothing was run.\n")
                 return
-            exchange.prove(self._proof)
+            exchange.prove(self.proof)
         if exchange.target.startswith(b"/_/"):
             path = exchange.target.partition(b"?")[0]
             if path in {b"/_/health", b"/_/ready"}:
@@ -230,7 +230,7 @@ async def _main(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _asked_to_stop, stop, None, log)
         watchdog = Watchdog(function, slots, given.instance)
-        async with serve(watchdog, sockets=listening, limits=_limits(settings)) as server:
+        async with serve(watchdog, sockets=listening, limits=_limits(settings), proof=watchdog.proof) as server:
             if tell is None:
                 log.info("watchdog ready", url=sockets.bound_url(listening[0]))
             else:
