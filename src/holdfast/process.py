@@ -1,7 +1,8 @@
 """Child processes that are owned by whoever started them, and the loop that keeps one running.
 
 A child leads a session and process group of its own, so that a Ctrl-C in the terminal reaches only the supervisor,
-which then stops its children in order. On Linux the kernel kills it when its parent ends, even by `kill -9`. What to
+which then stops its children in order. On Linux the kernel kills the whole group when the parent ends, even by
+`kill -9`: nothing of it sees a pipe end because another part is gone, and takes that for the end of its work. What to
 run, and what an exit means for the rest of the system, is left to the caller.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -42,23 +45,59 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PARENT_GONE = 125
 
 
-def dies_with_parent() -> Callable[[], None] | None:
-    """What to run between fork and exec (`preexec_fn`) so that the child is killed when this process ends.
+class _Lifeline:
+    """A pipe from a parent to a child: the kernel kills the child and its group when the parent's end is closed.
 
-    None where the kernel cannot do it. The signal follows the *thread* that forks, so children are started from the
-    event loop's thread only. It reaches the child, not the child's own children.
+    The child, `PR_SET_PDEATHSIG`. It reaches the child alone, and follows the *thread* that forks: children are started
+    from the event loop's thread only.
+
+    Its group, the pipe. Whoever has asked for signal-driven input of a descriptor (`O_ASYNC`, `F_SETOWN`, `F_SETSIG` in
+    fcntl(2)) is sent the signal when its last writer is gone; here the group is, and the signal is SIGKILL. The end
+    that is open in the child is never read, and nothing is written to the other.
+
+    Nothing happens where the kernel cannot do it.
     """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # resolved here: between fork and exec as little as possible may happen
-    parent = os.getpid()
 
-    def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the kernel was told
-            os._exit(_PARENT_GONE)
+    def __init__(self) -> None:
+        self.descriptors: tuple[int, ...] = ()
+        """What the child has to inherit."""
+        self._held = -1
+        if sys.platform == "linux":
+            given, self._held = os.pipe()
+            self.descriptors = (given,)
 
-    return arrange
+    def arrange(self) -> Callable[[], None] | None:
+        """What to run between fork and exec (`preexec_fn`): as little as possible."""
+        if sys.platform != "linux":
+            return None
+        prctl = ctypes.CDLL(None).prctl  # resolved here
+        parent = os.getpid()
+        (given,) = self.descriptors
+
+        def arrange() -> None:
+            prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            pid = os.getpid()
+            if os.getpgrp() != pid:
+                os.setsid()  # one event loop does so before this, the other after
+            fcntl.fcntl(given, fcntl.F_SETOWN, -pid)
+            fcntl.fcntl(given, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(given, fcntl.F_SETFL, os.O_ASYNC)
+            if os.getppid() != parent:  # it ended before the kernel was told
+                os._exit(_PARENT_GONE)
+
+        return arrange
+
+    def begun(self) -> None:
+        """The child has its end, or never will."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = ()
+
+    def cut(self) -> None:
+        """Kill what is left of the group."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
@@ -117,7 +156,7 @@ async def start(
     *,
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: bytes | None = None,
+    stdin: int | None = None,
     on_data: DataSink | None = None,
     on_line: LineSink | None = None,
     pass_fds: Sequence[int] = (),
@@ -126,45 +165,76 @@ async def start(
     """Run a command as long as the context lasts; leaving it, also by cancellation, ends the command's whole group.
 
     Its output goes to `on_data` or, cut into lines, to `on_line`; with neither it writes where this process writes.
-    `stdin` is written while output is read, whatever their sizes. Raises StartError when it cannot be started.
+    `stdin` is a descriptor, such as `whole_input` makes, which is closed here once the command has it; None: nothing
+    can be read. Raises StartError when it cannot be started.
     """
     loop = asyncio.get_running_loop()
     cutter = LineCutter(on_line) if on_line is not None else None
     sink = cutter.feed if cutter is not None else on_data
     output = subprocess.PIPE if sink is not None else None
+    lifeline: _Lifeline | None = None
     try:
+        lifeline = _Lifeline()
         transport, child = await loop.subprocess_exec(
             lambda: _Child(loop, sink, cutter.end if cutter is not None else None),
             *argv,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=output,
             stderr=output,
             env=None if environ is None else dict(environ),
             cwd=cwd,
-            pass_fds=tuple(pass_fds),
+            pass_fds=(*pass_fds, *lifeline.descriptors),
             start_new_session=True,
-            preexec_fn=dies_with_parent(),
+            preexec_fn=lifeline.arrange(),
         )
-    except OSError as error:
+    except BaseException as error:
+        if lifeline is not None:
+            lifeline.begun()
+            lifeline.cut()
+        if not isinstance(error, OSError):
+            raise
         where = f" in {cwd}" if cwd is not None else ""
         raise StartError(f"{argv[0]} could not be started{where}: {error.strerror or error}") from error
+    finally:
+        if stdin is not None:
+            os.close(stdin)
+    lifeline.begun()
     process = Process(transport.get_pid(), child)
     child.belongs_to(process.pid, transport)
     try:
-        if stdin is not None:
-            # A cast, for uvloop's transport is one without deriving from the class.
-            _write_all(cast("asyncio.WriteTransport", transport.get_pipe_transport(0)), stdin)
         yield process
     finally:
         child.resume()  # the end of unread output would never be seen
-        await process.terminate(grace_s)
+        try:
+            await process.terminate(grace_s)
+        finally:
+            lifeline.cut()
 
 
-def _write_all(pipe: asyncio.WriteTransport, data: bytes) -> None:
-    """Write and close. A command that does not read its input loses it, as in a shell."""
-    if not pipe.is_closing():
-        pipe.write(data)
-        pipe.write_eof()  # after what is written has gone out
+def whole_input(data: bytes) -> int | None:
+    """A descriptor to read `data` from, all of which is there before its end can be seen; None for no data.
+
+    A pipe would say "end" as well when whoever fills it is killed half-way. It is memory, as `data` is, and read from
+    its beginning. Raises OSError.
+    """
+    if not data:
+        return None
+    descriptor = os.memfd_create("input") if sys.platform == "linux" else _unlinked_file()
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]  # one write takes 2 GiB at most
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _unlinked_file() -> int:
+    """A file without a name, where the kernel has none in memory."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def restart_pause_s(failures: int) -> float:

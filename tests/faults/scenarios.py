@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import counts, cuts, kills, many, pauses, receivers, replicas, steps, storage
+from tests.faults import cancels, counts, cuts, inputs, kills, many, pauses, receivers, replicas, steps, storage
 from tests.faults.row import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -12,6 +12,9 @@ SCENARIOS: dict[str, Scenario] = {
     "random-kills-with-fsync": kills.random_kills_with_fsync,
     "paused": pauses.paused,
     "hanging-receivers": receivers.hanging,
+    "killed-while-cancelled": cancels.killed_while_cancelled,
+    "cancelled-undisturbed": cancels.cancelled_undisturbed,
+    "killed-while-read": inputs.killed_while_read,
     "cut-connections": cuts.cut,
     "nats-restarted": storage.restarted,
     "stream-deleted": storage.deleted,

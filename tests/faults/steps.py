@@ -146,4 +146,4 @@ async def _to_function(play: Scene, how: str) -> None:
         for pid in replicas:
             with contextlib.suppress(ProcessLookupError):  # taken for dead, and replaced
                 os.kill(pid, signal.SIGCONT)
-    play.faults.append(Fault(f"function {how}", began, time.monotonic(), holds_requests=how != "killed"))
+    play.faults.append(Fault(f"function {how}", began, time.monotonic()))

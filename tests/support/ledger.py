@@ -36,8 +36,6 @@ class Fault(NamedTuple):
     what: str
     began: float
     ended: float
-    holds_requests: bool = False
-    """Whether a function stood still: what lies in its socket it runs later, though nobody waits for it any more."""
 
 
 class Asked(NamedTuple):
@@ -143,9 +141,7 @@ def balance(
             if asked.callback and call_id in ended and not confirmed[call_id] and _owed(records[call_id])
         ],
         run_cancelled=[
-            call_id
-            for call_id, at in sent.cancelled.items()
-            if any(begun_at > at for begun_at in begun[call_id]) and not _held(at, known)
+            call_id for call_id, at in sent.cancelled.items() if any(begun_at > at for begun_at in begun[call_id])
         ],
         strangers=[call_id for call_id in begun if begun[call_id] and call_id not in tried],
         explained=explained,
@@ -166,10 +162,6 @@ def _runs_recorded(record: Mapping[str, Any] | None) -> int:
 def _fault_between(first: float, last: float, faults: list[Fault]) -> bool:
     """Whether a fault lies between two runs, or lay so shortly before that its aftermath reaches in."""
     return any(fault.began <= last and first <= fault.ended + AFTERMATH_S for fault in faults)
-
-
-def _held(cancelled_at: float, faults: list[Fault]) -> bool:
-    return any(fault.holds_requests and fault.began <= cancelled_at <= fault.ended for fault in faults)
 
 
 def _owed(record: Mapping[str, Any] | None) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 READY_TIMEOUT_S = 60.0
 HOLDFAST = Path(sys.executable).parent / "holdfast"
@@ -50,6 +51,11 @@ class Serving:
         """kill -9 of every process of a part: gateway, worker, provider or nats-server."""
         for pid in self.ready["processes"][name]:
             os.kill(pid, signal.SIGKILL)
+
+    def replicas(self) -> list[int]:
+        """The watchdogs' process ids."""
+        (provider,) = self.ready["processes"]["provider"]
+        return [child.pid for child in psutil.Process(provider).children()]
 
     async def logged(self, text: str, *, times: int = 1, timeout_s: float = 30) -> None:
         """Return once the log shows a text so many times."""

@@ -30,6 +30,8 @@ class Kind:
     share: float
     headers: dict[str, str]
     callback: bool = True
+    size: int | None = None
+    """Of the body; None: up to 2000 bytes."""
     cancel_after_s: float | None = None
 
 
@@ -139,7 +141,8 @@ class Traffic:
             headers["X-Callback-Url"] = self._callback_url
         at = time.monotonic()
         try:
-            status, _ = await connection.ask("POST", self._target, headers, b"x" * self._dice.randint(0, 2000))
+            size = self._dice.randint(0, 2000) if kind.size is None else kind.size
+            status, _ = await connection.ask("POST", self._target, headers, b"x" * size)
         except (OSError, EOFError, TimeoutError):
             self.sent.unanswered.add(call_id)
             return False

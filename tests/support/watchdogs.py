@@ -6,14 +6,17 @@ import asyncio
 import os
 import shlex
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from holdfast import sockets
+from holdfast.http1.client import Origin
 from holdfast.process import Process, start
 from holdfast.provider.deployments import passed_on
 from holdfast.settings import WatchdogSettings
@@ -52,10 +55,35 @@ class RunningWatchdog:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
+@dataclass
+class Address:
+    """The sockets of a replica, which its provider holds over all lives of its watchdog."""
+
+    port: socket.socket
+    local: socket.socket
+
+    @property
+    def origin(self) -> Origin:
+        """By the Unix socket, as gateways and workers of this machine call it."""
+        return Origin("127.0.0.1", sockets.port_of(self.port), local=sockets.local_name(sockets.local_url(self.local)))
+
+
+@contextmanager
+def address() -> Iterator[Address]:
+    """The sockets while the context lasts."""
+    local = sockets.listen_local()
+    assert local is not None, "abstract Unix sockets are Linux's"
+    with local, sockets.listen("127.0.0.1", 0, purpose="test", option="nothing") as port:
+        yield Address(port, local)
+
+
 @asynccontextmanager
-async def watchdog(*, ready: bool = True, cwd: Path | None = None, **environ: str) -> AsyncIterator[RunningWatchdog]:
-    """Start a watchdog with settings from `environ`; with `ready`, return when it is."""
-    listening = sockets.listen("127.0.0.1", 0, purpose="test", option="nothing")
+async def watchdog(
+    *, ready: bool = True, cwd: Path | None = None, at: Address | None = None, **environ: str
+) -> AsyncIterator[RunningWatchdog]:
+    """Start a watchdog with settings from `environ`, `at` sockets that are there; with `ready`, return when it is."""
+    listening = sockets.listen("127.0.0.1", 0, purpose="test", option="nothing") if at is None else at.port
+    local = {} if at is None else {WatchdogSettings.LOCAL_FD: str(at.local.fileno())}
     read_end, write_end = os.pipe()
     try:
         running = RunningWatchdog(sockets.port_of(listening))
@@ -66,10 +94,11 @@ async def watchdog(*, ready: bool = True, cwd: Path | None = None, **environ: st
                 **environ,
                 WatchdogSettings.LISTEN_FD: str(listening.fileno()),
                 WatchdogSettings.READY_FD: str(write_end),
+                **local,
             },
             cwd=cwd,
             on_line=running.on_line,
-            pass_fds=[listening.fileno(), write_end],
+            pass_fds=[listening.fileno(), write_end, *map(int, local.values())],
             grace_s=5,
         ) as process:
             running.process = process
@@ -83,7 +112,8 @@ async def watchdog(*, ready: bool = True, cwd: Path | None = None, **environ: st
         os.close(read_end)
         if write_end >= 0:
             os.close(write_end)
-        listening.close()
+        if at is None:
+            listening.close()
 
 
 def handler(folder: Path, text: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from holdfast.errors import StartError
-from holdfast.process import MAX_LINE_BYTES, restart_pause_s, start, supervise
+from holdfast.process import MAX_LINE_BYTES, restart_pause_s, start, supervise, whole_input
 
 PYTHON = sys.executable
 
@@ -84,7 +84,7 @@ def test_large_input_and_output_pass_at_the_same_time(run: Run) -> None:
             nonlocal received
             received += len(data)
 
-        async with asyncio.timeout(60), start(["cat"], stdin=b"x" * size, on_data=count) as process:
+        async with asyncio.timeout(60), start(["cat"], stdin=whole_input(b"x" * size), on_data=count) as process:
             assert await process.wait() == 0
         assert received == size
 
@@ -95,7 +95,8 @@ def test_large_input_and_output_pass_at_the_same_time(run: Run) -> None:
 @pytest.mark.parametrize("size", [0, 5_000_000])
 def test_a_command_that_does_not_read_its_input_just_ends(run: Run, size: int) -> None:
     async def scenario() -> None:
-        async with asyncio.timeout(20), start(["true"], stdin=b"x" * size, on_data=lambda *_: None) as process:
+        body = whole_input(b"x" * size)
+        async with asyncio.timeout(20), start(["true"], stdin=body, on_data=lambda *_: None) as process:
             assert await process.wait() == 0
 
     run(scenario())

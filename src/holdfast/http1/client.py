@@ -243,6 +243,15 @@ class ClientPool:
             collector.cancel()
             raise
 
+    async def heard(self, origin: Origin) -> None:
+        """Return once a peer on this machine has read all that was sent to it, so that what was given up has ended.
+
+        Of a peer that is reached by its port nothing can be asked: the end of a connection is all that it is told.
+        """
+        session = self._sessions.get(origin.local) if origin.local else None
+        if session is not None:
+            await session.heard()
+
     def _connect(self, flight: Flight) -> None:
         opening = alone(Work.ASKING, lambda: self._open(flight), lambda error: self._not_opened(flight, error))
         task = flight.connecting = self._loop.create_task(opening)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from holdfast.headers import RawHeaders
@@ -15,7 +16,9 @@ from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
 from holdfast.http1.framing import BodyFraming, Refusal, body_too_large, refusal_message
 from holdfast.http1.kernel import reset, unacknowledged
 from holdfast.http1.request_assembler import RequestAssembler
+from holdfast.incoming import Incoming
 from holdfast.unexpected import Work, set_aside
+from holdfast.yamux import Stream
 
 if TYPE_CHECKING:
     from holdfast.http1.server import Server
@@ -44,6 +47,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self._unsent = 0
         self._deadline = NEVER
         self._write_deadline = NEVER
+        self._kernel: Incoming | None = None
 
     # ---- the socket
 
@@ -299,6 +303,32 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             exchange.paused_at = exchange.paused_at or self.server.now
             self._deadline = NEVER
             self._pause_reading()
+
+    def if_still_there(self, exchange: Exchange, run: Callable[[], None]) -> None:
+        """Call `run` if the client has not left. HOT: 0.5 µs.
+
+        Its end may lie behind what is read already: the kernel knows of it. On a shared socket the end of a stream is a
+        frame among others, so all that has come is read first.
+        """
+        transport = self._transport
+        if isinstance(transport, Stream):
+            transport.if_still_there(lambda: self._run(exchange, run))
+        elif not transport.is_closing():
+            if self._kernel is None:
+                self._kernel = Incoming(transport)
+            if self._kernel.look() is None:
+                transport.abort()  # connection_lost follows, and tells the application
+            else:
+                self._run(exchange, run)
+
+    def _run(self, exchange: Exchange, run: Callable[[], None]) -> None:
+        if exchange.over:
+            return
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001 - one request must not cost the server
+            set_aside(Work.ANSWERING, error)
+            self._crashed(exchange)
 
     def may_drain(self, exchange: Exchange) -> bool:
         """Whether the rest of an unwanted body is short enough to be read and thrown away."""

@@ -230,6 +230,15 @@ class Exchange:
         self._expects = False
         self._lane.body_wanted(self)
 
+    def if_still_there(self, run: Callable[[], None]) -> None:
+        """Call `run`, now or soon, unless the client has left: for what must not be done for nobody.
+
+        All that the client had sent until now is read before, its leaving included. `run` is not called once the
+        exchange is over; `on_gone` is then, as ever. One that has ended its sending has left, see connection.py.
+        """
+        if not self.over:
+            self._lane.if_still_there(self, run)
+
     # ---- the answer
 
     @property
@@ -409,6 +418,10 @@ class Exchange:
             return False
         self.held += size
         return True
+
+    def forget_body(self) -> None:
+        """Do not keep a collected body for another `collect`: its receiver has it. It counts as held all the same."""
+        self.parts = []
 
     def let_go(self) -> None:
         """Nothing of the body is kept any more, though the answer is not complete."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from holdfast.http1.framing import Refusal
@@ -37,6 +38,9 @@ class Lane(Protocol):
 
     def deliver(self, exchange: Exchange) -> None:
         """Hand a collected body over."""
+
+    def if_still_there(self, exchange: Exchange, run: Callable[[], None]) -> None:
+        """Call `run` once all is read that has come, if the client has not left."""
 
     def may_drain(self, exchange: Exchange) -> bool:
         """Whether the rest of an unwanted body is so short that the connection can be kept."""

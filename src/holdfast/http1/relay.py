@@ -11,6 +11,8 @@ A body that is small is collected first, so that the request is one write, can b
 or one of unknown length, is streamed; reading it begins when the connection to the origin is made, which is also when a
 client that asked with `Expect: 100-continue` gets its go-ahead. An answer that comes in one read is passed on as a
 whole, framed by its length; any other is streamed as it comes.
+
+Nothing is sent for a client that has left: right before, all is read that it has sent (`Exchange.if_still_there`).
 """
 
 from __future__ import annotations
@@ -142,9 +144,11 @@ class _Relay(Receiver):
             method = exchange.method
             request = message_of_lines(method, target, lines + length_line(method, body), body)
             again = method in REPEATABLE
-            self._fly(pool.send(origin, request, self, timeout_s=self._timeout_s, replayable=again))
+            exchange.if_still_there(
+                lambda: self._fly(pool.send(origin, request, self, timeout_s=self._timeout_s, replayable=again))
+            )
 
-        if exchange.chunked or (length or 0) > COLLECT_UP_TO:
+        def send_head() -> None:
             framing, kind = b"Transfer-Encoding: chunked\r\n", BodyFraming.CHUNKED
             if length is not None:
                 framing, kind = b"Content-Length: %d\r\n" % length, BodyFraming.LENGTH
@@ -152,6 +156,9 @@ class _Relay(Receiver):
             flight = pool.send(origin, head, self, timeout_s=self._timeout_s, body=kind)
             self._fly(flight)
             flight.on_flow(exchange.pause_body, self._upload)
+
+        if exchange.chunked or (length or 0) > COLLECT_UP_TO:
+            exchange.if_still_there(send_head)
         else:
             exchange.collect(COLLECT_UP_TO, send)
 

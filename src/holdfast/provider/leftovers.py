@@ -1,9 +1,9 @@
 """Processes that outlive what they belong to: found by a mark in their environment, and killed.
 
-The kernel ends a watchdog with its provider and a forked command with its watchdog, but not what those have started
-themselves. Every process of a function has inherited two variables: MARK, whose value is this runtime's own, and
-HOSTNAME, the replica. What changes its environment and leaves its process group as well is not found here; where
-there are control groups (cgroups.py) they find it.
+The kernel ends a watchdog with its provider and a forked command with its watchdog, each with its process group
+(process.py), but not what has left the group. Every process of a function has inherited two variables: MARK, whose
+value is this runtime's own, and HOSTNAME, the replica. What changes its environment and leaves its process group as
+well is not found here; where there are control groups (cgroups.py) they find it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ MARK = "HOLDFAST_RUNTIME"
 INSTANCE = "HOSTNAME"
 
 MOST_PASSES = 5
-# A process that is being killed may just have started another, which the next look finds.
+# A process that is being stopped may just have started another, which the next look finds.
 
 _PROC = Path("/proc")
 
@@ -31,18 +31,25 @@ log = structlog.get_logger()
 def kill_marked(mark: str, instances: Collection[str] | None = None) -> int:
     """Kill this user's processes with a mark, of some replicas or of all; how many were there.
 
-    Blocks for about 10 µs per process of the machine. Without a /proc like Linux's there is nothing it could find.
+    All are stopped before the first is killed: none sees the end of a pipe from another, and takes it for the end of
+    what it was given. Blocks for about 10 µs per process of the machine. Without a /proc like Linux's there is nothing
+    it could find.
     """
-    killed: set[int] = set()
+    found: set[int] = set()
     for _ in range(MOST_PASSES):
-        found = [pid for pid in _marked(mark, instances) if pid not in killed]
-        for pid in found:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        killed.update(found)
-        if not found:
+        more = [pid for pid in _marked(mark, instances) if pid not in found]
+        _signal(more, signal.SIGSTOP)
+        found.update(more)
+        if not more:
             break
-    return len(killed)
+    _signal(found, signal.SIGKILL)
+    return len(found)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _marked(mark: str, instances: Collection[str] | None) -> Iterator[int]:

@@ -185,6 +185,14 @@ def was_recorded(invocation: Invocation) -> bool:
     return message_id != call_id and (message_id.startswith(call_id) or _REPLAYED in message_id)
 
 
+def was_moved(headers: bytes) -> bool:
+    """Whether a message is the copy of another that stood elsewhere: its time came, or it was moved into a lane. HOT.
+
+    Who cancels a call in that moment may find neither of the two: the record tells then. 0.2 µs.
+    """
+    return b"Nats-Scheduler:" in headers or b"/lane\r\n" in headers
+
+
 def fields_of(invocation: Invocation) -> str:
     """The header lines that say what a call is, for every message that is about one."""
     ref = invocation.function

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from holdfast.errors import SettingError, StartError
 from holdfast.headers import RawHeaders
 from holdfast.http1.message import header_lines
-from holdfast.process import LineCutter, Process, Stream, start
+from holdfast.process import LineCutter, Process, Stream, start, whole_input
 from holdfast.settings import WatchdogSettings
 from holdfast.unexpected import Work, set_aside
 from holdfast.watchdog.call import TEXT, Call
@@ -62,6 +62,7 @@ class ForkedFunction:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, call: Call) -> None:
+        await call.still_wanted()
         exchange = call.exchange
         environ = request_environment(
             self._environ,
@@ -73,7 +74,8 @@ class ForkedFunction:
         output = (_StreamedOutput if self._streams else _Output)(call, self._settings, self._log)
         try:
             # No grace: whoever is cancelled here has either had all its time or nobody who waits for it.
-            async with start(self._argv, environ=environ, stdin=call.body, on_data=output.take, grace_s=0) as process:
+            body = _input_of(call)
+            async with start(self._argv, environ=environ, stdin=body, on_data=output.take, grace_s=0) as process:
                 output.process = process
                 code = await process.wait()
             output.ended(code)
@@ -88,6 +90,14 @@ class ForkedFunction:
         except Exception as error:  # noqa: BLE001 - a task's owner must hear of nothing but cancellation
             set_aside(Work.RUNNING, error, call_id=call.call_id)
             call.answer(500, TEXT, b"The watchdog failed on this request; its log says why.\n")
+
+
+def _input_of(call: Call) -> int | None:
+    """A call's body as what a command reads, complete; it is not kept here besides. Raises StartError."""
+    try:
+        return whole_input(call.take_body())
+    except OSError as error:
+        raise StartError(f"the body cannot be handed over: {error.strerror or error}") from error
 
 
 def command(process: str, environ: Mapping[str, str]) -> list[str]:

@@ -107,6 +107,8 @@ class PythonFunction:
         self._asynchronous = inspect.iscoroutinefunction(handle)
         self._threads = Threads(loop, self._work, self._done, settings.max_inflight or MOST_THREADS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: set[Call] = set()
+        """Calls whose callers are looked for once more."""
 
     def start(self, call: Call) -> None:
         """Begin to run a call."""
@@ -123,7 +125,10 @@ class PythonFunction:
         """Cancel an async handler. One on a thread runs on: Python cannot end a thread."""
         if call.task is not None:
             call.task.cancel()
-        else:
+        elif call in self._looking:
+            self._looking.discard(call)
+            call.ended()
+        elif call.runs:
             self._log.warning("handler runs on, a thread cannot be ended", call_id=call.call_id)
 
     async def close(self) -> None:
@@ -132,8 +137,11 @@ class PythonFunction:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _work(self, call: Call) -> _Answer:
-        """On a thread."""
+    def _work(self, call: Call) -> _Answer | None:
+        """On a thread. None: not run, as nobody waits for it any more, or nobody knows whether somebody does."""
+        if call.exchange.over or not call.looked_for():
+            return None
+        call.runs = True
         try:
             return _Answer(*answer_of(self._handle(*self._arguments(call))))
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler ends the call, not the thread
@@ -141,6 +149,7 @@ class PythonFunction:
 
     async def _run(self, call: Call) -> None:
         """On the loop."""
+        await call.still_wanted()
         try:
             answer = _Answer(*answer_of(await self._handle(*self._arguments(call))))
         except asyncio.CancelledError:
@@ -160,9 +169,18 @@ class PythonFunction:
         event = Event(exchange.method, exchange.target, exchange.headers, call.body)
         return event, Context(self._hostname, self._name, self._namespace, call.call_id)
 
-    def _done(self, call: Call, answer: _Answer) -> None:
-        self._answer(call, answer)
+    def _done(self, call: Call, answer: _Answer | None) -> None:
+        if answer is not None:
+            self._answer(call, answer)
+        elif not call.exchange.over:
+            self._looking.add(call)
+            call.look_again(lambda: self._submit_again(call))
+            return
         call.ended()
+
+    def _submit_again(self, call: Call) -> None:
+        self._looking.discard(call)
+        self._threads.submit(call)
 
     @guarded(Work.ANSWERING)
     def _answer(self, call: Call, answer: _Answer) -> None:

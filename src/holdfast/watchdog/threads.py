@@ -20,6 +20,8 @@ Outcome = TypeVar("Outcome")
 class Threads(Generic[Job, Outcome]):
     """Runs `work(job)` on a thread, then `done(job, outcome)` on the loop. `work` must not raise.
 
+    A job may wait for its thread as long as it takes: whether it is still to be done is for `work` to ask.
+
     A thread is added when all are busy, up to `most`; further jobs wait. Threads stay: an idle one costs some 50 KB.
     They are daemons, because Python cannot end a thread and one that hangs must not keep the process from ending.
     """

@@ -134,6 +134,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
                 timeout_s=settings.upstream_timeout_s,
                 replica_wait_s=settings.replica_wait_s,
                 sender=sender,
+                was_cancelled=running.was_cancelled,
             ),
             endings=Endings(
                 queue=settings.queue,

@@ -3,13 +3,17 @@
 An attempt always ends in an Outcome. Three things are tried again here, because the function certainly or probably did
 not see the request through: no connection could be made, another program answered at its address, and the connection
 ended before an answer was complete. All else, a 500 among it, is the function's answer.
+
+A run that is cancelled has ended when `run` has: a replica on this machine has confirmed that it knows, and begins
+nothing for it any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -27,6 +31,14 @@ MOST_RUNS = 3
 # A call whose function's process ends under it is run again; one that ends its function each time must not do so for
 # ever.
 
+HEARD_WITHIN_S = 0.5
+# For a replica to confirm that it knows of a cancel. One that takes longer stands still, or is being started: it looks
+# for its caller before it begins anything (watchdog/call.py). Shorter than a gateway waits for the worker's word
+# (gateway/cancelling.py).
+
+WasCancelled = Callable[[Invocation], Awaitable[bool]]
+"""Whether the record of a call says so."""
+
 log = structlog.get_logger()
 
 
@@ -34,17 +46,28 @@ class Runner:
     """Runs calls against the functions of one directory."""
 
     def __init__(
-        self, *, pool: ClientPool, functions: Directory, timeout_s: float, replica_wait_s: float, sender: Sender
+        self,
+        *,
+        pool: ClientPool,
+        functions: Directory,
+        timeout_s: float,
+        replica_wait_s: float,
+        sender: Sender,
+        was_cancelled: WasCancelled,
     ) -> None:
         self._pool = pool
         self._functions = functions
         self._timeout_s = timeout_s
         self._replica_wait_s = replica_wait_s
         self._sender = sender
+        self._was_cancelled = was_cancelled
         self._loop = asyncio.get_running_loop()
 
-    async def run(self, invocation: Invocation) -> Outcome:
-        """Run a call to its end. Cancelling closes the connection to the function."""
+    async def run(self, invocation: Invocation) -> Outcome | None:
+        """Run a call to its end; None: it was to be run again, and was cancelled meanwhile.
+
+        Cancelling closes the connection to the function, and waits until that is known there.
+        """
         runs = 0
         # HOT: a known function with a ready replica is called without another look-up.
         entry = self._functions.known(invocation.function)
@@ -80,10 +103,18 @@ class Runner:
                     error=str(error),
                 )
                 waiting_until = self._loop.time() + self._replica_wait_s
+                if await self._was_cancelled(invocation):
+                    # Its canceller was not heard here: NATS was away, or this process stood still.
+                    return None
             except AnswerTimedOut as error:
                 return no_answer(504, str(error), time.monotonic() - began, started_at_ns)
             except (AnswerTooLarge, AnswerMalformed) as error:
                 return no_answer(502, str(error), time.monotonic() - began, started_at_ns)
+            except asyncio.CancelledError:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HEARD_WITHIN_S):
+                        await self._pool.heard(origin)
+                raise
             except BodyGone as error:
                 # 410 is not a status that is tried again by default: the body will not come back.
                 why = f"{invocation.function} was not run: {error}"

@@ -18,9 +18,10 @@ from holdfast.owed import NO_SLOT, OWED
 from holdfast.queue import wire
 from holdfast.queue.connection import Connection
 from holdfast.queue.record import CallRecord, CallStatus
-from holdfast.queue.records import Records
+from holdfast.queue.records import Records, Stored
 from holdfast.queue.wire import Msg
 from holdfast.unexpected import Work, guarded
+from holdfast.worker.insist import insist
 from holdfast.worker.slot import Slot
 
 INTERIM_AFTER_S = 1.0
@@ -49,6 +50,7 @@ class Running:
         "sequence",
         "since",
         "slot",
+        "stopped",
         "task",
         "told_since",
         "written",
@@ -72,6 +74,8 @@ class Running:
         """When the call was taken, by the loop's clock."""
         self.task: asyncio.Task[None] | None = None
         """The slot's task while the function runs: what a cancel ends. None before and after."""
+        self.stopped: asyncio.Future[bool] | None = None
+        """Whether it was cancelled in the end, once that is written down; made by the first cancel."""
         self.cancelled = False
         self.ended = False
         """Whether the function's run has ended: too late to cancel."""
@@ -94,6 +98,11 @@ class Running:
     def was_cancelled(self) -> bool:
         """Whether somebody cancelled the call while it was here."""
         return self.cancelled
+
+    def told(self, *, cancelled: bool) -> None:
+        """Whoever wants it cancelled can be told: it is, and its record says so; or it has left here otherwise."""
+        if self.stopped is not None and not self.stopped.done():
+            self.stopped.set_result(cancelled)
 
 
 class RunningCalls:
@@ -120,11 +129,22 @@ class RunningCalls:
             running.cancelled = True
         return running
 
+    async def was_cancelled(self, invocation: Invocation) -> bool:
+        """Whether a call's record says that it was cancelled: for one that is to be run again after a fault."""
+        stored = await insist(lambda: self._records.read(invocation.call_id))
+        return (
+            isinstance(stored, Stored)
+            and stored.record.message_id == invocation.message_id
+            and stored.record.status is CallStatus.CANCELLED
+        )
+
     def end(self, running: Running) -> None:
         """Forget a call. What it still owes was sent and not confirmed, as when the worker stops meanwhile."""
         if running.owes:
             running.settle_owed(doubtful=True)
         self._calls.pop(running.invocation.message_id, None)
+        if running.stopped is not None:
+            running.told(cancelled=False)
 
     def close(self) -> None:
         """Look no more."""
@@ -172,20 +192,35 @@ class RunningCalls:
         return CallRecord.of(running.invocation, self._queue, CallStatus.RUNNING, since_ns)
 
     def _cancel(self, message: Msg) -> None:
-        """Somebody wants a call to be stopped: `holdfast.cancel.<call id>`. Only who runs it answers."""
+        """Somebody wants a call to be stopped: `holdfast.cancel.<call id>`. Only who runs it answers.
+
+        With `cancelled` not before the run has ended and the record says so: whoever is answered relies on it that no
+        run begins any more, though this process should be killed.
+        """
         call_id = CallId(message.subject[len(CANCEL_PREFIX) :].decode("ascii", "replace"))
-        answer = b""
+        stopping: list[asyncio.Future[bool]] = []
+        ended = False
         for running in self._calls.values():
             if running.invocation.call_id != call_id:
                 continue
             if running.ended:
-                answer = answer or ENDED
-            else:
-                answer = CANCELLED
-                running.cancelled = True
+                ended = True
+                continue
+            running.cancelled = True
+            if running.stopped is None:
+                running.stopped = self._loop.create_future()
                 if running.task is not None:
                     running.task.cancel()
-        if not answer:
+            stopping.append(running.stopped)
+        if stopping:
+            asyncio.gather(*stopping).add_done_callback(
+                lambda stopped: self._answer(message.reply, CANCELLED) if all(stopped.result()) else None
+            )
+        elif ended:
+            self._answer(message.reply, ENDED)
+        else:
             self._heard[call_id] = time.time_ns()
-        if answer and message.reply and self._connection.connected:
-            self._connection.send(wire.pub(message.reply, answer))
+
+    def _answer(self, reply: bytes, answer: bytes) -> None:
+        if reply and self._connection.connected:
+            self._connection.send(wire.pub(reply, answer))

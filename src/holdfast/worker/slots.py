@@ -28,7 +28,7 @@ from holdfast.invocation import Invocation
 from holdfast.queue.connection import Connection
 from holdfast.queue.consumer import Consumer, Stopped
 from holdfast.queue.delivery import Delivery
-from holdfast.queue.message import Undecodable, from_delivery, was_recorded
+from holdfast.queue.message import Undecodable, from_delivery, was_moved, was_recorded
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.record import CallStatus, UnreadableRecord
 from holdfast.queue.records import AgedOut, Records, Stored
@@ -192,7 +192,9 @@ class Slots:
             return Settlement.REJECTED
         ref = invocation.function
         # A first delivery of a first run has no record of its own: nothing to look up on the usual way.
-        doubtful = delivery.doubtful or bool(invocation.attempts) or was_recorded(invocation)
+        doubtful = (
+            delivery.doubtful or bool(invocation.attempts) or was_recorded(invocation) or was_moved(delivery.headers)
+        )
         if invocation.provider and invocation.provider != self._functions.provider_id:
             other = await self._providers.meant(invocation)
             if other:
@@ -256,6 +258,7 @@ class Slots:
             outcome = await self._run(running, delivery)
             if outcome is None:
                 await self._endings.cancelled(running)
+                running.told(cancelled=True)
                 return Settlement.DONE
             if outcome.status == NOT_DEPLOYED and outcome.failure is not None:
                 other = await self._providers.next_after(invocation)
@@ -329,6 +332,8 @@ class Slots:
             return None
         finally:
             running.task = None
+        if outcome is None:
+            return None
         running.ended = True
         self._log(invocation, outcome)
         return outcome

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from holdfast.incoming import Incoming
 from holdfast.yamux.frames import (
     ACK,
     DATA,
@@ -59,6 +62,7 @@ class Session(asyncio.Protocol):
         self._idle_s = idle_s
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._lost = False
         self._streams: dict[int, Stream] = {}
         self._next_id = 1
         self._timer: asyncio.TimerHandle | None = None
@@ -66,6 +70,16 @@ class Session(asyncio.Protocol):
         self._out_bytes = 0
         self._write_paused = False
         self._waiting: dict[Stream, None] = {}
+        # Who waits until so many bytes are read.
+        self._incoming: Incoming | None = None
+        self._read_bytes = 0
+        self._in_read = False
+        self._to_look: list[Callable[[], None]] = []
+        self._to_read: deque[tuple[int, Callable[[], None]]] = deque()
+        # Pings that were not answered yet: the other side's, and ours.
+        self._pinged: list[int] = []
+        self._pings = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[None]] = {}
         # Receiving: the beginning of a header, and the data frame whose end has not come.
         self._rest = b""
         self._left = 0
@@ -98,6 +112,45 @@ class Session(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    async def heard(self) -> None:
+        """Return once the other side has read all that was sent to it, or the session has ended."""
+        if self._lost:
+            return
+        number = next(self._pings) & 0xFFFFFFFF
+        asked = self._asked[number] = self.loop.create_future()
+        self.send(PING, SYN, 0, number)
+        try:
+            await asked
+        finally:
+            del self._asked[number]
+
+    def when_read(self, run: Callable[[], None]) -> None:
+        """Call `run` once all is read that has come by now; never when the other side has ended the session.
+
+        HOT: one look for all that begin in the same read.
+        """
+        self._to_look.append(run)
+        if not self._in_read:
+            self._look()
+
+    def _look(self) -> None:
+        """See how much there is to read before those that ask may go on; what comes later does not hold them up."""
+        to_look, self._to_look = self._to_look, []
+        if self._incoming is None or self._transport is None or self._transport.is_closing():
+            return
+        unread = self._incoming.look()
+        if unread is None:
+            self._to_read.clear()
+        elif unread:
+            self._to_read.extend((self._read_bytes + unread, run) for run in to_look)
+        else:
+            for run in to_look:
+                run()
+
+    def _go_on(self) -> None:
+        while self._to_read and self._to_read[0][0] <= self._read_bytes:
+            self._to_read.popleft()[1]()
+
     # ---- the socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -105,6 +158,7 @@ class Session(asyncio.Protocol):
         self._transport = stream = cast("asyncio.Transport", transport)
         # Or uvloop would keep what is flushed within a turn until its end.
         stream.set_write_buffer_limits(high=0)
+        self._incoming = Incoming(stream)
         self._close_if_idle()
         self._flush()
 
@@ -112,11 +166,15 @@ class Session(asyncio.Protocol):
         """It is closed, by whomever."""
         self.usable = False
         self._transport = None
+        self._lost = True
+        self._to_read.clear()
         self._out.clear()
         if self._timer is not None:
             self._timer.cancel()
         for stream in list(self._streams.values()):
             stream.lost(exc)
+        for asked in self._asked.values():
+            _resolve(asked)
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -140,7 +198,18 @@ class Session(asyncio.Protocol):
             stream.send_on()
 
     def data_received(self, data: bytes) -> None:
-        """Take frames apart. HOT."""
+        """Frames come. HOT."""
+        self._read_bytes += len(data)
+        self._in_read = True
+        self._take_apart(data)
+        self._in_read = False
+        if self._to_read:
+            self._go_on()
+        if self._to_look:
+            self._look()
+
+    def _take_apart(self, data: bytes) -> None:
+        """Act on frames. HOT."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -249,6 +318,16 @@ class Session(asyncio.Protocol):
         if kind == GO_AWAY:
             self.usable = False
         elif flags & SYN:
+            # After what those frames have begun that were read before: who is answered relies on it.
+            if not self._pinged:
+                self.loop.call_soon(self._answer_pings)
+            self._pinged.append(value)
+        elif value in self._asked:
+            _resolve(self._asked[value])
+
+    def _answer_pings(self) -> None:
+        pinged, self._pinged = self._pinged, []
+        for value in pinged:
             self.send(PING, ACK, 0, value)
 
     def _leave(self, fault: str) -> None:
@@ -276,3 +355,8 @@ class Session(asyncio.Protocol):
     def _close_if_idle(self) -> None:
         if not self._streams and self._timer is None and self._transport is not None:
             self._timer = self.loop.call_later(self._idle_s if self.usable else 0.0, self.close)
+
+
+def _resolve(asked: asyncio.Future[None]) -> None:
+    if not asked.done():
+        asked.set_result(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from holdfast.yamux.frames import DATA, FIN, RST, WINDOW, WINDOW_UPDATE
@@ -117,6 +118,10 @@ class Stream(asyncio.Transport):
     def is_reading(self) -> bool:
         """Whether what comes is delivered."""
         return self._reading and not self._closing
+
+    def if_still_there(self, run: Callable[[], None]) -> None:
+        """Call `run` once all is read that has come in the socket by now, if that does not end this stream."""
+        self._session.when_read(lambda: None if self._closing or self._eof_held else run())
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait for the window or for the socket."""

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psutil
@@ -13,7 +16,7 @@ import pytest
 
 from holdfast.errors import ConnectFailed, PeerError
 from holdfast.http1.client import ClientPool, Flight, Origin
-from holdfast.http1.relay import COLLECT_UP_TO, Dropped, relay
+from holdfast.http1.relay import CLIENT_LEFT, COLLECT_UP_TO, Dropped, relay
 from holdfast.http1.server import Exchange, Limits, Server, serve
 from tests.integration.http1.peers import PATIENCE_S, Client, Peer, client, happens, ok, peer
 
@@ -295,6 +298,29 @@ async def test_a_client_that_leaves_during_upload_never_calls_the_function() -> 
         c.leave()
         assert await app.status() == 499
         assert app.pool.connections == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an end behind unread bytes is Linux's to tell")
+@pytest.mark.parametrize("size", [1000, COLLECT_UP_TO + 1])
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_for_a_client_that_has_left_before_it_was_read_the_function_is_not_called(size: int, how: str) -> None:
+    called: list[bytes] = []
+
+    async def behind(p: Peer) -> None:
+        called.append((await p.request()).body)
+        p.send(ok(b"done"))
+
+    async with relaying(behind) as (app, c):
+        with socket.create_connection(("127.0.0.1", app.server.port)) as sock:
+            # In one turn of the loop, which reads nothing meanwhile.
+            sock.sendall(POST + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+            if how == "reset":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.send(POST + b"Content-Length: 5\r\n\r\nafter")
+        assert (await c.answer()).body == b"done"
+        while (status := await app.status()) != 200:
+            assert status == CLIENT_LEFT  # not told of one that was reset before it was accepted
+    assert called == [b"after"]
 
 
 async def test_a_kept_connection_that_is_dead_is_replaced() -> None:

@@ -176,6 +176,6 @@ async def test_a_command_runs_in_the_watchdogs_folder(tmp_path: Path) -> None:
 async def test_a_watchdog_that_cannot_run_its_function_ends_with_a_reason(
     environ: dict[str, str], message: str
 ) -> None:
-    async with watchdog(ready=False, cwd=None, **environ) as running:
+    async with watchdog(ready=False, cwd=None, at=None, **environ) as running:
         assert await asyncio.wait_for(running.process.wait(), 30) > 0
         await running.logged(message)

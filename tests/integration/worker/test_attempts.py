@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
+from holdfast.invocation import CallId
+from holdfast.queue.connection import connect
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.records import Records, Stored
+from holdfast.queue.waiting import find
 from tests.support.nats import NatsServer, nats_server
 from tests.support.parts import gateway, worker
 from tests.support.raw_function import ANSWER, RawFunction, raw_function
@@ -23,11 +31,13 @@ class Stage:
 
     async def call(
         self, path: str = "raw", headers: list[tuple[bytes, bytes]] | None = None, body: bytes = b"x"
-    ) -> None:
+    ) -> str:
+        """Gives the call's id."""
         wanted = [(b"X-Callback-Url", self.callbacks.url.encode()), *(headers or [])]
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(f"{self.gateway_url}/async-function/{path}", content=body, headers=wanted)
         assert answer.status_code == 202, answer.text
+        return str(answer.headers["X-Call-Id"])
 
 
 @pytest.fixture
@@ -109,6 +119,29 @@ async def test_a_lost_connection_is_no_result_and_the_call_runs_again(stage: Sta
     (callback,) = await stage.callbacks.wait_for(1)
     assert (callback["X-Function-Status"], callback.body) == ("200", b"ok")
     assert len(stage.function.requests) == 2
+
+
+async def test_a_lost_connection_begins_no_other_run_of_a_call_that_was_cancelled_unheard(stage: Stage) -> None:
+    """As when the worker's connection to NATS was away in the moment in which its gateway told of the cancel."""
+    stage.function.answer = lambda _number: b""
+    stage.function.hang = asyncio.Event()
+    call_id = CallId(await stage.call())
+    await stage.function.wait_for(1)
+    async with connect(stage.nats.settings(), name="test") as connection:
+        records = Records(connection, Publisher(connection, 5.0))
+        found = await find(connection, call_id)
+        assert found is not None
+        record = CallRecord.of(found.invocation, found.queue, CallStatus.WAITING).cancelled(time.time_ns(), "a test")
+        await records.put(record, b"", 0)
+        stage.function.hang.set()
+        async with asyncio.timeout(30):
+            while await find(connection, call_id, surely=True) is not None:
+                await asyncio.sleep(0.02)  # until the worker has acknowledged it
+        stored = await records.read(call_id)
+        assert isinstance(stored, Stored)
+        assert stored.record == record
+    assert len(stage.function.requests) == 1
+    assert not stage.callbacks.callbacks
 
 
 async def test_a_function_that_ends_every_time_fails_the_call_after_three_runs(stage: Stage) -> None:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx
 
+from holdfast.function import FunctionRef
+from holdfast.http1.message import request_message
+from holdfast.invocation import CallId, Invocation
+from holdfast.queue.connection import connect
+from holdfast.queue.message import to_move_into_lane, to_publish_later
+from holdfast.queue.publisher import Publisher
+from holdfast.queue.record import CallRecord, CallStatus
+from holdfast.queue.records import Records
+from holdfast.queue.waiting import find
 from tests.support.held_functions import HeldFunction, HeldFunctions, held_functions
 from tests.support.nats import NatsServer, nats_server
 from tests.support.parts import Part, gateway, worker
 
+QUEUE = "faas-request"
 MAX_INFLIGHT = "com.openfaas.max_inflight"
 
 
@@ -189,3 +201,37 @@ async def test_a_lane_outlives_its_workers_and_a_killed_one_loses_nothing() -> N
         await at.worker(ack_wait="2s")
         assert {await at.ended(call) for call in (*calls, *more)} == {"succeeded"}
         assert set(at.functions["narrow"].begun) == set(numbers(41))
+
+
+async def test_a_call_that_was_cancelled_while_it_moved_is_not_run_where_it_comes_to() -> None:
+    """Whoever cancels a call in the moment in which its message becomes another finds neither; its record tells."""
+    async with stage(limited={MAX_INFLIGHT: "1"}, other={}) as at:
+        await at.worker(max_inflight="4")
+        at.functions["limited"].let_go()
+        at.functions["other"].let_go()
+        assert await at.ended((await at.accept("limited", ["before"]))[0]) == "succeeded"  # there is its lane
+        async with connect(at.nats.settings(), name="test") as connection:
+            publisher = Publisher(connection, 5.0)
+            records = Records(connection, publisher)
+            moved = Invocation(
+                CallId("moved"),
+                "moved",
+                FunctionRef.parse("limited", "openfaas-fn"),
+                time.time_ns(),
+                None,
+                request_message(b"POST", b"/", [], b"moved"),
+            )
+            delayed = moved._replace(
+                call_id=CallId("delayed"), message_id="delayed", function=FunctionRef.parse("other", "openfaas-fn")
+            )
+            for invocation in (moved, delayed):
+                record = CallRecord.of(invocation, QUEUE, CallStatus.WAITING)
+                await records.put(record.cancelled(time.time_ns(), "a test"), b"", 0)
+            await publisher.confirm(*to_move_into_lane(QUEUE, moved))
+            await publisher.confirm(*to_publish_later(QUEUE, delayed, datetime.now(UTC) + timedelta(seconds=0.2)))
+            async with asyncio.timeout(30):
+                for invocation in (moved, delayed):
+                    while await find(connection, invocation.call_id, surely=True) is not None:
+                        await asyncio.sleep(0.02)  # until a worker has acknowledged it
+        assert at.functions["limited"].begun == ["before"]
+        assert at.functions["other"].begun == []

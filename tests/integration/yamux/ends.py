@@ -164,6 +164,13 @@ class Raw(NamedTuple):
 @contextlib.asynccontextmanager
 async def raw(make: Callable[[], End] = End) -> AsyncIterator[Raw]:
     """A session that accepts, and a raw peer at its other end."""
+    async with waiting_for(b"", make) as peer:
+        yield peer
+
+
+@contextlib.asynccontextmanager
+async def waiting_for(sent: bytes, make: Callable[[], End], *, ended: bool = False) -> AsyncIterator[Raw]:
+    """The same, where bytes were sent, and perhaps the sending ended, before the session begins to read."""
     loop = asyncio.get_running_loop()
     accepted: list[End] = []
     over = asyncio.Event()
@@ -173,7 +180,12 @@ async def raw(make: Callable[[], End] = End) -> AsyncIterator[Raw]:
         return accepted[-1]
 
     ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    ours.setblocking(False)
     theirs.setblocking(False)
+    assert not sent or ours.send(sent) == len(sent)
+    if ended:
+        ours.shutdown(socket.SHUT_WR)
     session = Session(accept=accept, idle_s=60, on_lost=lambda _: over.set())
     await loop.create_unix_connection(lambda: session, sock=theirs)
     reader, writer = await asyncio.open_unix_connection(sock=ours)

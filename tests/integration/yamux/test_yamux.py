@@ -22,7 +22,7 @@ from holdfast.yamux.frames import (
     WINDOW,
     WINDOW_UPDATE,
 )
-from tests.integration.yamux.ends import PATIENCE_S, Echo, End, joined, raw
+from tests.integration.yamux.ends import PATIENCE_S, Echo, End, joined, raw, waiting_for
 
 
 async def test_many_streams_carry_their_own_bytes_both_ways() -> None:
@@ -277,6 +277,87 @@ async def test_a_peer_that_breaks_the_rules_is_told_and_left(frame: bytes) -> No
         assert await peer.frame() == (GO_AWAY, 0, 0, PROTOCOL_ERROR)
         await peer.closed()
         assert await peer.accepted[0].end() is None
+
+
+async def test_what_was_sent_is_known_to_be_read_once_a_ping_is_answered() -> None:
+    async with joined() as both:
+        ends = [both.open() for _ in range(20)]
+        for end in ends:
+            end.stream.write(b"x" * 1000)
+        await both.accepts(20)
+        ends[3].stream.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(both.client.heard(), both.client.heard())
+        assert both.accepted[3].lost.done()
+        assert all(len(end.received) == 1000 for end in both.accepted)
+
+
+async def test_a_ping_that_is_never_answered_ends_with_the_session() -> None:
+    async with joined() as both:
+        both.open()
+        await both.accepts(1)
+        asked = asyncio.create_task(both.client.heard())
+        both.server.close()
+        async with asyncio.timeout(PATIENCE_S):
+            await asked
+            await both.ended()
+            await both.client.heard()
+
+
+class Asks(End):
+    """With its first bytes asks whether the other side is still there, and writes down when it is said to be."""
+
+    there: list[bytes] = []  # noqa: RUF012 - of all ends of one test
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.stream.if_still_there(lambda: self.there.append(bytes(self.received)))
+
+
+@pytest.fixture
+def there() -> list[bytes]:
+    Asks.there = []
+    return Asks.there
+
+
+def frames_of(streams: int, size: int) -> bytes:
+    """So many streams that are opened, each with so much data."""
+    return b"".join(
+        HEADER.pack(0, WINDOW_UPDATE, SYN, number, 0) + HEADER.pack(0, DATA, 0, number, size) + b"%0*d" % (size, number)
+        for number in range(1, 2 * streams, 2)
+    )
+
+
+@pytest.mark.parametrize("flag", [RST, FIN])
+async def test_whoever_asks_is_not_told_of_a_stream_whose_end_is_behind_its_data(flag: int, there: list[bytes]) -> None:
+    ends = b"".join(HEADER.pack(0, WINDOW_UPDATE, flag, number, 0) for number in range(3, 41, 2))
+    # More than one read takes; the ends of all but one are behind all data.
+    async with waiting_for(frames_of(20, 14_000) + ends, Asks) as peer:
+        peer.send(PING, SYN, 0, 1)
+        while await peer.frame() != (PING, ACK, 0, 1):
+            pass
+        assert there == [b"%014000d" % 1]
+
+
+async def test_whoever_asks_is_not_told_once_the_socket_has_ended(there: list[bytes]) -> None:
+    async with waiting_for(frames_of(20, 14_000), Asks, ended=True) as peer:
+        async with asyncio.timeout(PATIENCE_S):
+            while len(peer.accepted) < 20:
+                await asyncio.sleep(0)
+        for end in peer.accepted:
+            await end.end()
+        assert there == []
+
+
+async def test_what_comes_after_the_question_does_not_hold_up_the_answer(there: list[bytes]) -> None:
+    async with raw(Asks) as peer:
+        peer.send(WINDOW_UPDATE, SYN, 1, 0)
+        peer.send(DATA, 0, 1, 5, b"hello")
+        async with asyncio.timeout(PATIENCE_S):
+            while not there:
+                peer.send(PING, SYN, 0, 1)
+                await asyncio.sleep(0)
+        assert there == [b"hello"]
 
 
 async def test_the_window_is_granted_again_only_for_what_was_read() -> None:
