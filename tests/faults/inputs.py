@@ -18,7 +18,7 @@ from tests.support.scene import ENVIRON, settled
 from tests.support.serving import Serving, serving
 from tests.support.traffic import Kind, Traffic
 
-CALLS_PER_KILL = 20
+CALLS_PER_KILL = 100
 # Of the plan's calls: each of these is a kill and some seconds.
 AT_ONCE = 4
 READING_S = 0.25

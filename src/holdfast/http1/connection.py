@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.headers import RawHeaders
@@ -16,7 +17,7 @@ from holdfast.http1.exchange import COLLECT, HOLD, STREAM, Exchange
 from holdfast.http1.framing import BodyFraming, Refusal, body_too_large, refusal_message
 from holdfast.http1.kernel import reset, unacknowledged
 from holdfast.http1.request_assembler import RequestAssembler
-from holdfast.incoming import Incoming
+from holdfast.incoming import FRESH_S, Incoming
 from holdfast.unexpected import Work, set_aside
 from holdfast.yamux import Stream
 
@@ -47,7 +48,7 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
         self._unsent = 0
         self._deadline = NEVER
         self._write_deadline = NEVER
-        self._kernel: Incoming | None = None
+        self._looked_at = -NEVER
 
     # ---- the socket
 
@@ -305,23 +306,31 @@ class ServerConnection(RequestAssembler, asyncio.Protocol):
             self._pause_reading()
 
     def if_still_there(self, exchange: Exchange, run: Callable[[], None]) -> None:
-        """Call `run` if the client has not left. HOT: 0.5 µs.
+        """Call `run` if the client has not left. HOT: 0.3 µs while requests come one after the other.
 
         Its end may lie behind what is read already: the kernel knows of it. On a shared socket the end of a stream is a
         frame among others, so all that has come is read first.
         """
         transport = self._transport
         if isinstance(transport, Stream):
-            transport.if_still_there(lambda: self._run(exchange, run))
-        elif not transport.is_closing():
-            if self._kernel is None:
-                self._kernel = Incoming(transport)
-            if self._kernel.look() is None:
-                transport.abort()  # connection_lost follows, and tells the application
+            there = transport.still_there()
+            if there:
+                self._still_there(exchange, run)
+            elif there is None:
+                transport.if_still_there(partial(self._still_there, exchange, run))
             else:
-                self._run(exchange, run)
+                transport.abort()  # connection_lost follows, and tells the application
+            return
+        before, self._looked_at = self._looked_at, self.loop.time()
+        if self._looked_at - before >= FRESH_S:
+            if transport.is_closing():
+                return
+            if Incoming(transport).look() is None:
+                transport.abort()
+                return
+        self._still_there(exchange, run)
 
-    def _run(self, exchange: Exchange, run: Callable[[], None]) -> None:
+    def _still_there(self, exchange: Exchange, run: Callable[[], None]) -> None:
         if exchange.over:
             return
         try:

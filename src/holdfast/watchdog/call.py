@@ -19,7 +19,7 @@ from holdfast.watchdog.slots import Slots
 
 LOOKED_FOR_S = 0.25
 # A caller that was there so shortly before still is, as far as anybody was told: a worker that cancels a call waits
-# longer for a function that does not hear it, before it is said to be cancelled (worker/attempt.py).
+# longer for a function that does not hear it, before it is said to be cancelled (HEARD_WITHIN_S of worker/attempt.py).
 
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 

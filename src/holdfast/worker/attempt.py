@@ -33,8 +33,8 @@ MOST_RUNS = 3
 
 HEARD_WITHIN_S = 0.5
 # For a replica to confirm that it knows of a cancel. One that takes longer stands still, or is being started: it looks
-# for its caller before it begins anything (watchdog/call.py). Shorter than a gateway waits for the worker's word
-# (gateway/cancelling.py).
+# for its caller before it begins anything: what a look is good for (incoming.py, watchdog/call.py) is less together.
+# Shorter than a gateway waits for the worker's word (gateway/cancelling.py).
 
 WasCancelled = Callable[[Invocation], Awaitable[bool]]
 """Whether the record of a call says so."""

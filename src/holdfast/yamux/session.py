@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from holdfast.incoming import Incoming
+from holdfast.incoming import FRESH_S, Incoming
 from holdfast.yamux.frames import (
     ACK,
     DATA,
@@ -33,6 +32,8 @@ MOST_PARTS = 48
 # side has something to do while the rest is made.
 MOST_UNREAD = 4 * 1024 * 1024
 # A peer that sends frames and reads no answers to them is left; our own data waits in the streams.
+
+NEVER = float("inf")
 
 log = logging.getLogger("holdfast.yamux")
 
@@ -70,16 +71,17 @@ class Session(asyncio.Protocol):
         self._out_bytes = 0
         self._write_paused = False
         self._waiting: dict[Stream, None] = {}
-        # Who waits until so many bytes are read.
-        self._incoming: Incoming | None = None
+        # Of what has come: what was read, whether the latest read has more that is not taken apart, who waits for it,
+        # until how much, and when that was looked at last.
         self._read_bytes = 0
-        self._in_read = False
-        self._to_look: list[Callable[[], None]] = []
-        self._to_read: deque[tuple[int, Callable[[], None]]] = deque()
+        self._looked_at = -NEVER
+        self._more = self._to_look = False
+        self._asking: list[tuple[Stream, Callable[[], None]]] = []
+        self._until: float = 0
         # Pings that were not answered yet: the other side's, and ours.
         self._pinged: list[int] = []
         self._pings = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._unanswered: dict[int, asyncio.Future[None]] = {}
         # Receiving: the beginning of a header, and the data frame whose end has not come.
         self._rest = b""
         self._left = 0
@@ -117,39 +119,52 @@ class Session(asyncio.Protocol):
         if self._lost:
             return
         number = next(self._pings) & 0xFFFFFFFF
-        asked = self._asked[number] = self.loop.create_future()
+        asked = self._unanswered[number] = self.loop.create_future()
         self.send(PING, SYN, 0, number)
         try:
             await asked
         finally:
-            del self._asked[number]
+            del self._unanswered[number]
 
-    def when_read(self, run: Callable[[], None]) -> None:
-        """Call `run` once all is read that has come by now; never when the other side has ended the session.
+    def is_read(self) -> bool:
+        """Whether all is read that has come by now, as far as can be told at once. HOT: 0.2 µs.
 
-        HOT: one look for all that begin in the same read.
+        It is at the end of a read, unless nobody has asked for a while: then it is looked.
         """
-        self._to_look.append(run)
-        if not self._in_read:
-            self._look()
+        if self._more:
+            return False
+        before, self._looked_at = self._looked_at, self.loop.time()
+        if self._looked_at - before >= FRESH_S:
+            unread = self._unread()
+            self._until = NEVER if unread is None else self._read_bytes + unread
+        return self._until <= self._read_bytes
 
-    def _look(self) -> None:
-        """See how much there is to read before those that ask may go on; what comes later does not hold them up."""
-        to_look, self._to_look = self._to_look, []
-        if self._incoming is None or self._transport is None or self._transport.is_closing():
-            return
-        unread = self._incoming.look()
-        if unread is None:
-            self._to_read.clear()
-        elif unread:
-            self._to_read.extend((self._read_bytes + unread, run) for run in to_look)
-        else:
-            for run in to_look:
-                run()
+    def when_read(self, stream: Stream, run: Callable[[], None]) -> None:
+        """Call `run` once all is read that has come by now, unless that ends the stream or the session.
+
+        One who asked in the middle of a read waits at least for its end, where it is looked if need be. What comes
+        later holds nobody up.
+        """
+        self._asking.append((stream, run))
+        self._to_look = self._to_look or self._more
 
     def _go_on(self) -> None:
-        while self._to_read and self._to_read[0][0] <= self._read_bytes:
-            self._to_read.popleft()[1]()
+        if self._to_look:
+            self._to_look = False
+            self.is_read()
+        if self._until > self._read_bytes:
+            return
+        asking, self._asking = self._asking, []
+        for stream, run in asking:
+            if stream.has_left():
+                stream.abort()
+            else:
+                run()
+
+    def _unread(self) -> int | None:
+        if self._transport is None or self._transport.is_closing():
+            return None
+        return Incoming(self._transport).look()
 
     # ---- the socket
 
@@ -158,7 +173,6 @@ class Session(asyncio.Protocol):
         self._transport = stream = cast("asyncio.Transport", transport)
         # Or uvloop would keep what is flushed within a turn until its end.
         stream.set_write_buffer_limits(high=0)
-        self._incoming = Incoming(stream)
         self._close_if_idle()
         self._flush()
 
@@ -167,13 +181,13 @@ class Session(asyncio.Protocol):
         self.usable = False
         self._transport = None
         self._lost = True
-        self._to_read.clear()
+        self._asking.clear()
         self._out.clear()
         if self._timer is not None:
             self._timer.cancel()
         for stream in list(self._streams.values()):
             stream.lost(exc)
-        for asked in self._asked.values():
+        for asked in self._unanswered.values():
             _resolve(asked)
         self._on_lost(self)
 
@@ -200,13 +214,11 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Frames come. HOT."""
         self._read_bytes += len(data)
-        self._in_read = True
+        self._more = True
         self._take_apart(data)
-        self._in_read = False
-        if self._to_read:
+        self._more = False
+        if self._asking:
             self._go_on()
-        if self._to_look:
-            self._look()
 
     def _take_apart(self, data: bytes) -> None:
         """Act on frames. HOT."""
@@ -233,6 +245,7 @@ class Session(asyncio.Protocol):
                 # HOT: a whole frame of data is nearly all that ever comes.
                 stream = self._streams.get(number)
                 if stream is not None and length and stream.expects(length):
+                    self._more = at + length < end
                     stream.take(data[at : at + length])
                     at += length
                     continue
@@ -322,8 +335,8 @@ class Session(asyncio.Protocol):
             if not self._pinged:
                 self.loop.call_soon(self._answer_pings)
             self._pinged.append(value)
-        elif value in self._asked:
-            _resolve(self._asked[value])
+        elif value in self._unanswered:
+            _resolve(self._unanswered[value])
 
     def _answer_pings(self) -> None:
         pinged, self._pinged = self._pinged, []

@@ -119,9 +119,17 @@ class Stream(asyncio.Transport):
         """Whether what comes is delivered."""
         return self._reading and not self._closing
 
+    def still_there(self) -> bool | None:
+        """Whether the other side has not ended this stream, in all that has come by now; None: not all is read. HOT."""
+        return not self.has_left() if self._session.is_read() else None
+
     def if_still_there(self, run: Callable[[], None]) -> None:
-        """Call `run` once all is read that has come in the socket by now, if that does not end this stream."""
-        self._session.when_read(lambda: None if self._closing or self._eof_held else run())
+        """Where that is not known: call `run` once it is; a stream that the other side has ended is closed."""
+        self._session.when_read(self, run)
+
+    def has_left(self) -> bool:
+        """Whether the other side has ended its sending, whether or not the protocol was told yet."""
+        return self._closing or self._eof_held
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait for the window or for the socket."""
