@@ -155,15 +155,12 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
     )
     credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
     authorization = _authorization(settings)
+    callback_guard = _callback_guard(settings, nats, listening, metrics_listening)
     guard = guard_at(listening, credentials, settings.allowed_hosts)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
             connect(nats, name="holdfast-gateway", on_back=telemetry.GATEWAY_RECONNECTS.inc)
         )
-
-        def connected() -> bool:
-            return connection.connected
-
         await ensure_queue(nats, settings.queue)
         missing = await stack.enter_async_context(kept_streams(nats))
         publisher = Publisher(connection, settings.publish_timeout_s, on_no_stream=missing)
@@ -227,7 +224,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
             metrics=metrics,
             idempotency=ids.idempotency,
             claims=ids.claims,
-            guard=_callback_guard(settings, nats, listening, metrics_listening),
+            guard=callback_guard,
             max_depth=settings.callback_max_depth,
             large=large,
             tasks=tasks,
@@ -245,7 +242,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                 AsgiApplication(
                     Starlette(
                         routes=[
-                            healthz(connected, _NOT_CONNECTED),
+                            healthz(lambda: connection.connected, _NOT_CONNECTED),
                             openapi(),
                             *welcome(sockets.bound_url(listening), password=credentials is not None),
                         ]
@@ -260,7 +257,7 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
                     Starlette(
                         routes=[
                             metrics_route(upstream, settings.namespace, connection, queues.shown),
-                            healthz(connected, _NOT_CONNECTED, queues.remarks),
+                            healthz(lambda: connection.connected, _NOT_CONNECTED, queues.remarks),
                         ]
                     ),
                     guard.foreign_host,

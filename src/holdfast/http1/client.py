@@ -301,25 +301,28 @@ class ClientPool:
                 session.open(connection)
                 return connection
         if self._addresses is None:
-            _, connection = await self._loop.create_connection(
-                lambda: ClientConnection(self, origin), origin.host, origin.port, ssl=context
-            )
-            return connection
+            return await self._dial(origin, origin.host, context)
         failed = OSError(f"{origin.host} has no address")
         for address in await self._addresses(origin):
             try:
-                _, connection = await self._loop.create_connection(
-                    lambda: ClientConnection(self, origin),
-                    address,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host.rstrip(".") if origin.tls else None,
-                )
+                return await self._dial(origin, address, context, origin.host.rstrip(".") if origin.tls else None)
             except OSError as error:
                 failed = error
-            else:
-                return connection
         raise failed
+
+    async def _dial(
+        self, origin: Origin, address: str, context: ssl.SSLContext | None, server_hostname: str | None = None
+    ) -> ClientConnection:
+        connection = ClientConnection(self, origin)
+        try:
+            await self._loop.create_connection(
+                lambda: connection, address, origin.port, ssl=context, server_hostname=server_hostname
+            )
+        except BaseException:
+            # Given up in the moment in which it was made, uvloop closes it and does not tell.
+            self.forget(connection)
+            raise
+        return connection
 
     def _new_session(self, local: str) -> Session | None:
         """A session with a peer on this machine; None when it has to be reached by port."""

@@ -44,9 +44,9 @@ def run(options: ServeOptions) -> int:
 
 
 async def _main(options: ServeOptions, stop: asyncio.Event) -> None:
-    if options.ready_file is not None:
-        _try_to_write(options.ready_file)
     with open_data_folder(options.data) as folder:
+        if options.ready_file is not None:
+            _try_to_write(options.ready_file)  # it may be in the data folder, which has just been made
         count_in(folder.metrics)
         listening = Listening.open(options)
         async with _supervisor(options, folder) as supervisor:

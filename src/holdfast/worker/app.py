@@ -58,6 +58,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.metrics_port, purpose="worker's metrics", option="worker_metrics_port"
     )
+    authorization = _authorization(settings)
     guard = CallbackGuard(
         settings.callback_allow,
         deny_private=settings.callback_deny_private,
@@ -84,7 +85,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         )
         pool = await stack.enter_async_context(_pool(settings))
         functions = await stack.enter_async_context(
-            directory(pool, settings.provider_url, _authorization(settings), settings.host_id)
+            directory(pool, settings.provider_url, authorization, settings.host_id)
         )
         health = health_app(lambda: connection.connected, "not connected to NATS: no calls are taken")
         app = await stack.enter_async_context(AsgiApplication(health))
@@ -152,8 +153,12 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
             tasks=tasks,
         )
         slots.start()
-        metrics = sockets.bound_url(listening)
-        log.info("worker ready", queue=settings.queue, max_inflight=settings.max_inflight, metrics=metrics)
+        log.info(
+            "worker ready",
+            queue=settings.queue,
+            max_inflight=settings.max_inflight,
+            metrics=sockets.bound_url(listening),
+        )
         await lifecycle.until_stopped(stop, connection.ended)
         introducing.cancel()
         await slots.stop(settings.grace_period_s)

@@ -156,15 +156,16 @@ class Endings:
         if invocation.body is not None and not failed:
             self._sweep.ended(invocation.body)
 
-    async def cancelled(self, running: Running) -> None:
-        """The call was cancelled while it was run: nobody is called back."""
+    async def cancelled(self, running: Running) -> bool:
+        """The call was cancelled while it was run: nobody is called back. False: it had ended otherwise before."""
         invocation = running.invocation
         at_ns = time.time_ns()
         running.owes = OWED.note(owed.ended(invocation.call_id, at_ns))
         record = CallRecord.of(invocation, self._queue, CallStatus.RUNNING)
-        await self._recorder.keep(running, record.cancelled(at_ns, "cancelled while it was run"), b"")
+        stands = await self._recorder.keep(running, record.cancelled(at_ns, "cancelled while it was run"), b"")
         if invocation.body is not None:
             self._sweep.ended(invocation.body)
+        return stands.status is CallStatus.CANCELLED
 
     async def tell(self, invocation: Invocation, ended: Stored) -> None:
         """Call back with what the record holds: the worker that was at it first died, or lost its lease.

@@ -131,7 +131,7 @@ class RunningCalls:
 
     async def was_cancelled(self, invocation: Invocation) -> bool:
         """Whether a call's record says that it was cancelled: for one that is to be run again after a fault."""
-        stored = await insist(lambda: self._records.read(invocation.call_id))
+        stored = await insist(lambda: self._records.read(invocation.call_id, surely=True))
         return (
             isinstance(stored, Stored)
             and stored.record.message_id == invocation.message_id

@@ -257,8 +257,7 @@ class Slots:
                 return Settlement.DONE
             outcome = await self._run(running, delivery)
             if outcome is None:
-                await self._endings.cancelled(running)
-                running.told(cancelled=True)
+                running.told(cancelled=await self._endings.cancelled(running))
                 return Settlement.DONE
             if outcome.status == NOT_DEPLOYED and outcome.failure is not None:
                 other = await self._providers.next_after(invocation)
