@@ -77,6 +77,11 @@ class Guard:
         if loopback and required is None:
             self._names = frozenset(host.lower().rstrip(".") for host in hosts)
 
+    @property
+    def knows_names(self) -> bool:
+        """Whether a server may be called by some names only."""
+        return self._names is not None
+
     def foreign_host(self, asking: Asking) -> Refusal | None:
         """Why a request is refused for the name it calls this server by; None: it is not.
 

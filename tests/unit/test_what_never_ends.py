@@ -46,6 +46,7 @@ LOOPS = {
     "queue/waiting.py queues": "ends with the last page",
     "worker/attempt.py run": "ends with the call's outcome",
     "worker/insist.py insist": "ends when NATS takes the step",
+    "worker/slots.py _serve_many": "the step of a forever, which goes on after an error",
     "worker/recorder.py _keep_instead": "ends when the record is written, or a later one stands there",
 }
 

@@ -151,6 +151,7 @@ class Accepting:
         """Hand the call to the queue; the answer is written when it is stored. A large body is `stored` already."""
         size = len(body) if stored is None else stored.size
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, size, body)
+        # By position, up to `provider`: names cost a third more.
         invocation = Invocation(
             self._call_id,
             self._message_id,
@@ -158,9 +159,13 @@ class Accepting:
             self._start_ns,
             self._callback_url,
             request,
-            depth=self._depth,
-            body=stored,
-            provider=self._acceptor.functions.provider_id,
+            (),
+            None,
+            None,
+            None,
+            self._depth,
+            stored,
+            self._acceptor.functions.provider_id,
         )
         self._exchange = exchange
         if self._options is not None or self._chain_id is not None:

@@ -89,7 +89,7 @@ class Gateway:
         other: AsgiApplication,
         names: Names,
     ) -> None:
-        self._foreign_host = guard.foreign_host
+        self._foreign_host = guard.foreign_host if guard.knows_names else None
         self._acceptor = acceptor
         self._calls = calls
         self._invoker = invoker
@@ -109,8 +109,7 @@ class Gateway:
 
     def begin(self, exchange: Exchange) -> None:
         """Called by the HTTP lane once per request, when its head is complete."""
-        foreign = self._foreign_host(exchange)
-        if foreign is not None:
+        if self._foreign_host is not None and (foreign := self._foreign_host(exchange)) is not None:
             answers.refuse(exchange, *foreign)
             return
         target = exchange.target

@@ -43,6 +43,8 @@ _AS_WRITTEN = re.compile(
 # line.
 
 
+_NO_OPTIONS = ((), None, None, None, 0, None)
+# From `attempts` to `body` of an invocation without any.
 _REPLAYED = "/again/"
 
 
@@ -102,10 +104,20 @@ def subjects_of_call(queue: str, call_id: CallId) -> tuple[bytes, ...]:
 
 def to_publish(queue: str, invocation: Invocation, place: str = "call") -> Publication:
     """The message of a call that can run at once; `place` is `call`, or `lane` when its function has one. HOT: 2 µs."""
-    headers = f"NATS/1.0\r\nNats-Msg-Id: {invocation.message_id}\r\n{fields_of(invocation)}\r\n"
-    return Publication(
-        subject_of(queue, invocation.function, invocation.call_id, place), headers.encode("ascii"), invocation.request
-    )
+    call_id, message_id, ref, accepted_at_ns, callback_url, request = invocation[:6]
+    if invocation[6:12] == _NO_OPTIONS and not invocation.refused_by and invocation.chain_id is None:
+        # `fields_of` for nearly all calls, without asking for what they do not have: it costs half.
+        url = "" if callback_url is None else f"Holdfast-Callback-Url: {callback_url}\r\n"
+        provider = f"Holdfast-Provider: {invocation.provider}\r\n" if invocation.provider else ""
+        fields = (
+            f"Holdfast-Call-Id: {call_id}\r\nHoldfast-Message-Id: {message_id}\r\n"
+            f"Holdfast-Function: {ref.name}.{ref.namespace}\r\nHoldfast-Accepted-At: {accepted_at_ns}\r\n"
+            f"{url}{provider}"
+        )
+    else:
+        fields = fields_of(invocation)
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{fields}\r\n"
+    return Publication(subject_of(queue, ref, call_id, place), headers.encode("ascii"), request)
 
 
 def to_move_into_lane(queue: str, invocation: Invocation) -> Publication:
@@ -185,12 +197,14 @@ def was_recorded(invocation: Invocation) -> bool:
     return message_id != call_id and (message_id.startswith(call_id) or _REPLAYED in message_id)
 
 
-def was_moved(headers: bytes) -> bool:
-    """Whether a message is the copy of another that stood elsewhere: its time came, or it was moved into a lane. HOT.
+def was_scheduled(headers: bytes) -> bool:
+    """Whether a message waited for its time, and NATS has moved it here: it says by which one. HOT: 0.1 µs."""
+    return b"Nats-Scheduler:" in headers
 
-    Who cancels a call in that moment may find neither of the two: the record tells then. 0.2 µs.
-    """
-    return b"Nats-Scheduler:" in headers or b"/lane\r\n" in headers
+
+def was_moved_into_lane(headers: bytes) -> bool:
+    """Whether a message in a lane stood in the line before. HOT: 0.1 µs."""
+    return b"/lane\r\n" in headers
 
 
 def fields_of(invocation: Invocation) -> str:
@@ -231,16 +245,19 @@ def from_delivery(subject: bytes, headers: bytes, payload: bytes) -> Invocation:
     if usual is None or b"\r\n\r\n" not in payload:
         return _read_line_by_line(subject, headers, payload)
     call_id, message_id, function, accepted_at, callback_url, provider, chain_id = usual.groups()
-    invocation = Invocation(
+    # By position: names cost a third more.
+    return Invocation(
         CallId(call_id.decode()),
         message_id.decode(),
         _function(function),
         int(accepted_at),
         None if callback_url is None else callback_url.decode(),
         payload,
-        provider="" if provider is None else provider.decode(),
+        *_NO_OPTIONS,
+        "" if provider is None else provider.decode(),
+        (),
+        None if chain_id is None else CallId(chain_id.decode()),
     )
-    return invocation if chain_id is None else invocation._replace(chain_id=CallId(chain_id.decode()))
 
 
 @lru_cache(maxsize=4096)

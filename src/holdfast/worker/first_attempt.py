@@ -92,7 +92,8 @@ class FirstAttempts:
             await self._after_parking(ending, url, pending, failure)
             return pending
         if failure is None:
-            return await self._record(running, ending, DELIVERED)
+            # Told, whatever stands there: nothing to remove.
+            return await self._recorder.keep(running, ending.record(DELIVERED), ending.outcome.body)
         return await self._record(running, ending, await self._settlement.failed(ending.parked(url, 1), failure))
 
     async def _record(self, running: Running, ending: Ending, state: CallbackState) -> CallRecord:
