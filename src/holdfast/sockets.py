@@ -6,6 +6,7 @@ part that dies leaves its port open: callers who connect meanwhile wait in the b
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import random
@@ -44,7 +45,11 @@ def listen(host: str, port: int, *, purpose: str, option: str, shared: bool = Fa
         sock.close()
         raise StartError(
             f"cannot listen on {host}:{port} for the {purpose}: {error.strerror or error}. "
-            f"Stop what uses it or choose another with {option} (0: any free port)."
+            + (
+                f"Stop what uses it or choose another with {option} (0: any free port)."
+                if error.errno in {errno.EADDRINUSE, errno.EACCES}
+                else "Give an address of this machine, 0.0.0.0 for all."
+            )
         ) from error
     sock.setblocking(False)
     return sock

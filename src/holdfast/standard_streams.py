@@ -27,6 +27,22 @@ def open_missing() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as above
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - as above
+    _keep_the_rest()
+
+
+def _keep_the_rest() -> None:
+    """Hand nothing else that was inherited to children of this process: a function must not get a part's sockets.
+
+    What this process opens itself no child gets unless it is told to (PEP 446).
+    """
+    try:
+        names = os.listdir("/proc/self/fd")  # noqa: PTH208 - pathlib would be imported before anything else
+    except OSError:
+        return  # no /proc: children get what was handed to this process on purpose
+    for descriptor in map(int, names):
+        if descriptor > 2:
+            with suppress(OSError):  # that of the listing itself is closed by now
+                os.set_inheritable(descriptor, False)
 
 
 def give_up_output() -> None:

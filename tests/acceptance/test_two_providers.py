@@ -132,3 +132,32 @@ async def test_a_call_of_an_older_gateway_finds_the_provider_that_has_its_functi
             ref = FunctionRef(("here", "there")[number % 2])
             await publisher.confirm(*to_publish("faas-request", Invocation(call_id, call_id, ref, 1, None, request)))
     assert await all_ended(two.one, list(ids)) == {("succeeded", b"hello"): 40}
+
+
+async def test_a_callback_to_a_function_that_is_tried_again_stays_with_its_provider(tmp_path: Path) -> None:
+    # Both have a function `sink`: the one's takes what comes, the other's writes down that it was run and fails twice.
+    runs = tmp_path / "runs"
+    runs.touch()
+    failing = f"sh -c 'cat >/dev/null; echo x >> {runs}; [ $(wc -l < {runs}) -gt 30 ]'"
+    async with (
+        nats_server() as nats,
+        served(tmp_path, "one", nats, {"sink": "cat"}) as one,
+        served(tmp_path, "other", nats, {"sink": failing, "there": "cat"}) as other,
+    ):
+        await asyncio.gather(one.logged("two providers"), other.logged("two providers"))
+        ids = [
+            (await other.call("/async-function/there", b"x", {"X-Callback-Url": "/function/sink"})).headers["X-Call-Id"]
+            for _ in range(10)
+        ]
+
+        async def told(call_id: str) -> int:
+            async with asyncio.timeout(60):
+                while True:
+                    record = (await other.call(f"/async-function/{call_id}?wait=10s", method="GET")).json()
+                    if record["callback"]["status"] == "delivered":
+                        attempts: int = record["callback"]["attempts"]
+                        return attempts
+                    await asyncio.sleep(0.1)
+
+        attempts = sum([await told(call_id) for call_id in ids])
+        assert len(runs.read_text().splitlines()) == attempts > 30

@@ -14,7 +14,9 @@ RETRIED = (Kind("retried once", 1, {"X-Plan": "503,200"}),)
 OPTIONS = ("--max-inflight", "32", "--workers", "2", "--durability", "os")
 ENVIRON = {"ack_wait": "10s", "initial_retry_wait": "1s", "max_retry_wait": "1s"}
 CONNECTIONS = 16
-EVERY_S = 4.0
+PACE_S = 0.1
+# Between two calls of a connection: 20,000 calls take two minutes and meet many pauses.
+EVERY_S = 2.0
 SETTLE_S = 300.0
 NATS_PAUSE_S = 0.35
 WORKER_PAUSE_S = 2.5
@@ -26,7 +28,7 @@ async def paused(plan: Plan) -> AsyncIterator[Row]:
     async with scene(plan.folder, *OPTIONS, environ=ENVIRON) as play:
         dice = random.Random(plan.seed)  # noqa: S311 - the same moments again from the same seed
         traffic = play.traffic(plan.seed, RETRIED)
-        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS))
+        sending = asyncio.create_task(traffic.send(plan.calls, CONNECTIONS, pause_s=PACE_S))
         pauses = 0
         while not sending.done():
             await asyncio.wait([sending], timeout=EVERY_S * dice.random())

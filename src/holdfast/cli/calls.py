@@ -258,7 +258,9 @@ def _later(raw: Mapping[str, Any]) -> list[str]:
 
 def _callback(raw: dict[str, Any]) -> str:
     became = f"{raw.get('status')}: {raw.get('url')}"
-    return f"{became}, attempt {raw.get('attempts')}: {raw['error']}" if raw.get("error") else became
+    if raw.get("error"):
+        became = f"{became}, attempt {raw.get('attempts')}: {raw['error']}"
+    return f"{became}, next attempt {raw['next_attempt_at']}" if raw.get("next_attempt_at") else became
 
 
 def _run(attempt: dict[str, Any]) -> str:

@@ -86,6 +86,8 @@ def check_callback_url(value: bytes, guard: CallbackGuard, header: str = "X-Call
     The guard looks at what stands there; what a name leads to is looked at by the worker when it connects.
     """
     rule = "expected an absolute URL such as https://example.com/done, or /function/<name> or /async-function/<name>"
+    if not value.isascii():
+        raise BadRequest(400, f"{header} contains a character beyond ASCII: write the host in punycode; {rule}.")
     try:
         text = value.decode("ascii")
         parts = urlsplit(text)

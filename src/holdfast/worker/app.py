@@ -116,7 +116,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(
-            callback_queue(connection, nats, settings, callbacks=callbacks, settlement=settlement)
+            callback_queue(connection, nats, settings, callbacks=callbacks, settlement=settlement, functions=functions)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         providers = Providers(settings, nats, connection=connection, publisher=publisher, functions=functions)

@@ -14,6 +14,7 @@ from dataclasses import replace
 import structlog
 
 from holdfast import telemetry
+from holdfast.directory import Directory
 from holdfast.errors import QueueRefused
 from holdfast.queue.answer import UnreadableAnswer
 from holdfast.queue.connection import Connection
@@ -32,15 +33,25 @@ from holdfast.worker.receivers import Receiver
 MOST_FAILURES = 5
 # A callback that cannot be dealt with, for a reason that nobody has thought of, is set aside after so many deliveries.
 AGAIN_AFTER_S = 1.0
+PASSED_ON_AFTER_S = 0.2
+MOST_PASSED_ON = 600
+# Handed back so often, for two minutes at least, a callback has no worker of its own provider any more.
 
 log = structlog.get_logger()
+
+
+class _Anothers(Exception):
+    """The callback is for a function of another provider's, whose workers share this queue of callbacks."""
 
 
 class CallbackQueue:
     """Tries parked callbacks. Made by `callback_queue`."""
 
-    def __init__(self, consumer: Consumer, *, callbacks: Callbacks, settlement: CallbackSettlement) -> None:
+    def __init__(
+        self, consumer: Consumer, *, callbacks: Callbacks, settlement: CallbackSettlement, functions: Directory
+    ) -> None:
         self._consumer = consumer
+        self._functions = functions
         self._callbacks = callbacks
         self._settlement = settlement
         self._loop = asyncio.get_running_loop()
@@ -60,6 +71,8 @@ class CallbackQueue:
         try:
             await self._try(delivery)
             settle = delivery.ack
+        except _Anothers:
+            await asyncio.sleep(PASSED_ON_AFTER_S)
         except QueueRefused as error:
             log.error("callback cannot be parked, handed back", error=str(error))  # noqa: TRY400 - said by NATS
         except Exception as error:  # noqa: BLE001 - a mistake costs this callback some attempts, and no other its worker
@@ -94,11 +107,18 @@ class CallbackQueue:
         except CallbackFailed as error:
             await self._failed(parked, error)
             return
+        if to.own and self._is_anothers(parked) and delivery.delivered <= MOST_PASSED_ON:
+            # A function of the gateway by its path: of the Holdfast whose gateway accepted the call.
+            raise _Anothers
         receiver = self._callbacks.receivers.try_begin(to.receiver)
         if receiver is not None:
             await self._attempt(parked, to, receiver)
         else:
             await self._settlement.note(parked.invocation, await self._settlement.sent_away(parked, to))
+
+    def _is_anothers(self, parked: ParkedCallback) -> bool:
+        provider = parked.invocation.provider
+        return bool(provider) and provider != self._functions.provider_id
 
     async def _attempt(self, parked: ParkedCallback, to: Destination, receiver: Receiver) -> None:
         """One attempt, for which a place was taken."""
@@ -136,6 +156,7 @@ async def callback_queue(
     *,
     callbacks: Callbacks,
     settlement: CallbackSettlement,
+    functions: Directory,
 ) -> AsyncIterator[Consumer]:
     """Try parked callbacks while the context lasts. Stopping the consumer that it gives ends that in order."""
 
@@ -154,7 +175,7 @@ async def callback_queue(
         ) as consumer,
         asyncio.TaskGroup() as tasks,
     ):
-        queue = CallbackQueue(consumer, callbacks=callbacks, settlement=settlement)
+        queue = CallbackQueue(consumer, callbacks=callbacks, settlement=settlement, functions=functions)
         tasks.create_task(queue.run(tasks), name="parked callbacks")
         try:
             yield consumer
