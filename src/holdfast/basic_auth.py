@@ -68,14 +68,14 @@ def read_credentials(folder: str | Path, setting: str = "secret_mount_path") -> 
     return Credentials(user, password)
 
 
-def provider_credentials(*, basic_auth: bool, secrets: str, provider_secrets: str) -> Credentials | None:
-    """What a part shows to the provider: of a folder for the provider, else what protects the gateway, else nothing.
+def provider_authorization(*, basic_auth: bool, secrets: str, provider_secrets: str) -> bytes | None:
+    """The header by which a part shows the provider who it is; None: it shows nothing.
 
-    Raises SettingError as `read_credentials` does.
+    Of a folder for the provider, else of what protects the gateway. Raises SettingError as `read_credentials` does.
     """
     if provider_secrets:
-        return read_credentials(provider_secrets, "provider_secret_mount_path")
-    return read_credentials(secrets) if basic_auth else None
+        return read_credentials(provider_secrets, "provider_secret_mount_path").header()
+    return read_credentials(secrets).header() if basic_auth else None
 
 
 def _read(path: Path) -> str:

@@ -11,7 +11,7 @@ import structlog
 from starlette.applications import Starlette
 
 from holdfast import lifecycle, sockets, telemetry
-from holdfast.basic_auth import provider_credentials, read_credentials
+from holdfast.basic_auth import provider_authorization, read_credentials
 from holdfast.callback_guard import CallbackGuard, OwnPort, own_ports
 from holdfast.directory import directory
 from holdfast.errors import SettingError
@@ -153,7 +153,11 @@ async def _main(settings: GatewaySettings, nats: NatsSettings, stop: asyncio.Eve
         settings.host, settings.metrics_port, purpose="gateway's metrics", option="gateway_metrics_port"
     )
     credentials = read_credentials(settings.secret_mount_path) if settings.basic_auth else None
-    authorization = _authorization(settings)
+    authorization = provider_authorization(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
     callback_guard = _callback_guard(settings, nats, listening, metrics_listening)
     guard = guard_at(listening, credentials, settings.allowed_hosts)
     async with AsyncExitStack() as stack:
@@ -293,16 +297,6 @@ async def _ids(
     await secret.read()
     idempotency = Idempotency(connection, publisher, kept, secret=secret, chains=chains, unstored=unstored, large=large)
     return _Ids(chains, unstored, idempotency, Claims(connection, kept, chains, unstored, large))
-
-
-def _authorization(settings: GatewaySettings) -> bytes | None:
-    """The header that the provider wants; None when it wants none."""
-    credentials = provider_credentials(
-        basic_auth=settings.basic_auth,
-        secrets=settings.secret_mount_path,
-        provider_secrets=settings.provider_secret_mount_path,
-    )
-    return credentials.header() if credentials else None
 
 
 def _limits(settings: GatewaySettings) -> Limits:

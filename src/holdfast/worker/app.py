@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from holdfast import lifecycle, sockets, telemetry
-from holdfast.basic_auth import provider_credentials
+from holdfast.basic_auth import provider_authorization
 from holdfast.callback_guard import CallbackGuard, own_ports
 from holdfast.directory import directory
 from holdfast.health import health_app
@@ -58,7 +58,11 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
     listening = sockets.inherited(LISTEN_FD) or sockets.listen(
         settings.host, settings.metrics_port, purpose="worker's metrics", option="worker_metrics_port"
     )
-    authorization = _authorization(settings)
+    authorization = provider_authorization(
+        basic_auth=settings.basic_auth,
+        secrets=settings.secret_mount_path,
+        provider_secrets=settings.provider_secret_mount_path,
+    )
     guard = CallbackGuard(
         settings.callback_allow,
         deny_private=settings.callback_deny_private,
@@ -162,16 +166,6 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         await lifecycle.until_stopped(stop, connection.ended)
         introducing.cancel()
         await slots.stop(settings.grace_period_s)
-
-
-def _authorization(settings: WorkerSettings) -> bytes | None:
-    """The header that the provider wants; None when it wants none."""
-    credentials = provider_credentials(
-        basic_auth=settings.basic_auth,
-        secrets=settings.secret_mount_path,
-        provider_secrets=settings.provider_secret_mount_path,
-    )
-    return credentials.header() if credentials else None
 
 
 def _pool(settings: WorkerSettings, guard: CallbackGuard | None = None) -> ClientPool:
