@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -81,19 +81,6 @@ async def bench(server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]:
         made = Bench(Queue(server, connection), tmp_path)
         yield made
         made.reconciler.close()
-
-
-@pytest.fixture(autouse=True)
-def nothing_owed() -> Iterator[None]:
-    """What other tests of this process left in doubt is none of these tests' affair, nor the other way round."""
-    strike_all()
-    yield
-    strike_all()
-
-
-def strike_all() -> None:
-    for slot in list(OWED.doubtful):
-        OWED.strike(slot)
 
 
 def doubt(entry: bytes) -> None:
