@@ -92,7 +92,7 @@ async def test_a_thousand_waiting_calls_start_an_idle_function_once_and_are_all_
         )
         assert [(answer.status, answer.body) for answer in answers] == [(200, b"%d" % n) for n in range(1000)]
         assert server.log.count("replica started") - started == 2, "the least number, once"
-        assert server.log.count("a call waits") == 1
+        assert server.log.count("='a call waits'") == 1
 
 
 async def test_asynchronous_calls_start_an_idle_function_once(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ async def test_asynchronous_calls_start_an_idle_function_once(tmp_path: Path) ->
         accepted = {await server.accept("awake", b"x", X_Callback_Url=callbacks.url) for _ in range(100)}
         await callbacks.wait_for_ids(accepted)
         assert {callback["X-Function-Status"] for callback in callbacks.callbacks} == {"200"}
-        assert server.log.count("a call waits") == 1
+        assert server.log.count("='a call waits'") == 1

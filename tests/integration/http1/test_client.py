@@ -494,10 +494,10 @@ async def test_connecting_has_a_limit_of_its_own() -> None:
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
         async with ClientPool(connect_timeout_s=0.1) as pool:
-            with pytest.raises(ConnectFailed, match=r"within 0\.1 s"):
+            with pytest.raises(ConnectFailed, match=r"within 0\.(1|09\d*) s"):
                 await fetch(pool, origin)
         async with ClientPool() as pool:
-            with pytest.raises(ConnectFailed, match=r"within 0\.1 s"):
+            with pytest.raises(ConnectFailed, match=r"within 0\.(1|09\d*) s"):
                 await fetch(pool, origin, timeout_s=0.1)
 
 
