@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import structlog
 
@@ -169,11 +170,18 @@ class BodySweep:
         return False
 
 
+class Sweep(Protocol):
+    """What looks again and again for something to remove."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+
+
 @asynccontextmanager
-async def sweeping(sweep: BodySweep) -> AsyncIterator[None]:
-    """Remove bodies while the context lasts."""
+async def sweeping(sweep: Sweep) -> AsyncIterator[None]:
+    """Have a sweep run while the context lasts."""
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(sweep.run(), name="sweep bodies")
+        task = tasks.create_task(sweep.run(), name=f"run {type(sweep).__name__}")
         try:
             yield
         finally:

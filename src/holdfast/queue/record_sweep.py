@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -45,7 +43,7 @@ log = structlog.get_logger()
 
 
 class RecordSweep:
-    """Makes room, as long as `sweeping_records` lasts."""
+    """Makes room, as long as `sweeping` of body_sweep.py lasts."""
 
     def __init__(self, connection: Connection, publisher: Publisher, *, results_max_bytes: int) -> None:
         self._connection = connection
@@ -136,14 +134,3 @@ def _until(oldest: list[Standing], excess: int) -> list[Standing]:
         if excess <= 0:
             return oldest[:number]
     return oldest
-
-
-@asynccontextmanager
-async def sweeping_records(sweep: RecordSweep) -> AsyncIterator[None]:
-    """Make room while the context lasts."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(sweep.run(), name="sweep records")
-        try:
-            yield
-        finally:
-            task.cancel()

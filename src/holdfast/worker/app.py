@@ -24,7 +24,7 @@ from holdfast.queue.consumer import consume
 from holdfast.queue.kept_streams import kept_streams
 from holdfast.queue.publisher import Publisher
 from holdfast.queue.reconcile import reconciled
-from holdfast.queue.record_sweep import RecordSweep, sweeping_records
+from holdfast.queue.record_sweep import RecordSweep
 from holdfast.queue.records import Records
 from holdfast.queue.topology import ensure_consumer, stream_of
 from holdfast.settings import LogSettings, NatsSettings, WorkerSettings
@@ -116,7 +116,7 @@ async def _main(settings: WorkerSettings, nats: NatsSettings, stop: asyncio.Even
         )
         await stack.enter_async_context(sweeping(sweep))
         records_sweep = RecordSweep(connection, publisher, results_max_bytes=nats.results_max_bytes)
-        await stack.enter_async_context(sweeping_records(records_sweep))
+        await stack.enter_async_context(sweeping(records_sweep))
         running = RunningCalls(connection, kept, settings.queue)
         stack.callback(running.close)
         await stack.enter_async_context(

@@ -54,7 +54,6 @@ class CallbackQueue:
         self._functions = functions
         self._callbacks = callbacks
         self._settlement = settlement
-        self._loop = asyncio.get_running_loop()
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Try parked callbacks, as many at once as the consumer hands out, until it is stopped."""

@@ -114,14 +114,11 @@ class FirstAttempts:
         """Have the callback kept by others than the delivery; None when that cannot be, and the delivery keeps it."""
         parked, limit_s = ending.parked(url, 1), self._callbacks.limit_s(ending.outcome)
         try:
-            record = ending.record(await self._settlement.under_way(parked, limit_s))
-            stands = await self._recorder.keep(running, record, ending.outcome.body)
+            stands = await self._record(running, ending, await self._settlement.under_way(parked, limit_s))
         except Exception as error:  # noqa: BLE001 - the delivery still keeps it, and no other call loses its worker
             set_aside(Work.CALLBACKS, error, call_id=ending.invocation.call_id)
             return None
         running.slot.settle(Settlement.DONE)
-        if stands is not record and stands.status is CallStatus.CANCELLED:
-            await self._settlement.remove(record)
         return stands
 
     async def _after_parking(

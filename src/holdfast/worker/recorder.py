@@ -12,7 +12,7 @@ import structlog
 
 from holdfast import telemetry
 from holdfast.errors import QueueUnavailable
-from holdfast.owed import NO_SLOT, OWED
+from holdfast.owed import NO_SLOT
 from holdfast.queue.record import CallRecord, CallStatus, UnreadableRecord
 from holdfast.queue.records import Conflict, Records, Stored
 from holdfast.queue.succession import is_same_end, may_follow
@@ -43,10 +43,7 @@ class Recorder:
             running.sequence = await self._records.put(record, body, running.sequence)
         except (Conflict, QueueUnavailable):
             return await self._keep_instead(running, record, body)
-        if record.status.is_end:  # `_count`, without its call
-            owes, running.owes = running.owes, NO_SLOT
-            telemetry.ENDS[record.function, record.status].inc()
-            OWED.strike(owes)
+        _count(running, record)
         return record
 
     async def _keep_instead(self, running: Running, record: CallRecord, body: bytes) -> CallRecord:
@@ -83,7 +80,7 @@ class Recorder:
 
 
 def _count(running: Running, record: CallRecord) -> None:
-    """Count a record that was written, when it is that of an end."""
+    """Count a record that was written, when it is that of an end. HOT."""
     if record.status.is_end:
         owes, running.owes = running.owes, NO_SLOT
         telemetry.ENDS.count(record.function, record.status, owes)
